@@ -1,0 +1,1 @@
+//! The repository format of CernVM-FS, usable without the rest of Conveyor.

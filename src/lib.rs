@@ -1,0 +1,8 @@
+//! Conveyor: jobs that publish into CernVM-FS repositories, once, exactly, anywhere, and proven.
+//!
+//! `ARCHITECTURE.md` has the code map; `domain` is pure, `app` holds the use cases, the rest are adapters.
+
+pub mod cvmfs;
+pub mod domain;
+pub mod payload;
+pub mod publisher;

@@ -1,0 +1,1 @@
+//! Payloads: fetching, verifying, reading archives, running scripts.

@@ -1,0 +1,185 @@
+//! The publisher seam: what a worker asks of whatever writes into CernVM-FS.
+//!
+//! Calls block; the worker runs them on a blocking thread. Two implementations are meant: [`native`], and the
+//! `cvmfs_server` command line on publisher nodes.
+
+pub mod native;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::domain::names::{LeasePath, RepositoryName};
+use crate::domain::tree::{ChangedPath, EntryKind, EntryMeta, EntryPath};
+
+/// A state of a repository, as its manifest names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// `S` of the manifest.
+    pub number: u64,
+    /// `C` of the manifest: hex digest of the root catalog, with the algorithm's suffix where it has one.
+    pub root_hash: String,
+}
+
+/// What the repository itself says about a batch, read from manifest and history and from nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// The batch's tag is in the history: it was published, as this revision.
+    Published(Revision),
+    /// Fenced, and the tag is absent: it was not published and now never will be.
+    NotPublished,
+}
+
+/// Why a publisher could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum PublisherError {
+    /// No such repository on this node.
+    #[error("repository {repository} is not on this node: no {path}")]
+    UnknownRepository {
+        /// The repository asked for.
+        repository: RepositoryName,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// Somebody else holds the repository: wait, no attempt is used.
+    #[error("repository {repository} is busy: {holder}")]
+    Busy {
+        /// The repository asked for.
+        repository: RepositoryName,
+        /// Who holds it, as far as is known.
+        holder: String,
+    },
+    /// The change set cannot be applied to what the repository holds: the job's fault.
+    #[error("cannot change {path:?}: {why}")]
+    Conflict {
+        /// The path in the repository.
+        path: EntryPath,
+        /// What stands in the way.
+        why: String,
+    },
+    /// More than this publisher is set to take on: the job's fault.
+    #[error("{what} exceeds the limit of {limit}")]
+    Limit {
+        /// What was counted.
+        what: String,
+        /// The limit, with its unit.
+        limit: String,
+    },
+    /// The tag is in use, so this batch has been published before.
+    #[error("tag {tag} is already in the history, as revision {}", revision.number)]
+    TagExists {
+        /// The tag.
+        tag: String,
+        /// What it names.
+        revision: Revision,
+    },
+    /// The repository is not in a state that can be published on.
+    #[error("repository {repository} cannot be published on: {why}")]
+    Unusable {
+        /// The repository asked for.
+        repository: RepositoryName,
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// Reading the payload's stream failed.
+    #[error("cannot read the content of {path:?}")]
+    Content {
+        /// The entry being read.
+        path: EntryPath,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The machine failed us: disk full, permission, I/O.
+    #[error("cannot {what}")]
+    Io {
+        /// What was tried, on what.
+        what: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The repository's own data could not be read or written.
+    #[error("repository {repository}: cannot {what}")]
+    Format {
+        /// The repository.
+        repository: RepositoryName,
+        /// What was tried.
+        what: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl PublisherError {
+    /// Tells whether trying again later, unchanged, can help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Busy { .. } | Self::Io { .. } => true,
+            Self::UnknownRepository { .. }
+            | Self::Conflict { .. }
+            | Self::Limit { .. }
+            | Self::TagExists { .. }
+            | Self::Unusable { .. }
+            | Self::Content { .. }
+            | Self::Format { .. } => false,
+        }
+    }
+}
+
+/// Whatever publishes into repositories on this node.
+pub trait Publisher: Send + Sync {
+    /// Opens a transaction on a lease path. `key` is the batch's tag; it is refused where the history has it already.
+    ///
+    /// `scratch` is an existing directory of the worker's, private to this transaction, on which temporary data may be put.
+    fn open(
+        &self,
+        repository: &RepositoryName,
+        lease_path: &LeasePath,
+        key: &str,
+        scratch: &Path,
+    ) -> Result<Box<dyn Transaction>, PublisherError>;
+
+    /// Fences a batch whose worker was lost, then looks: after this call it is settled for ever.
+    fn recover(&self, repository: &RepositoryName, key: &str) -> Result<Evidence, PublisherError>;
+}
+
+/// An open transaction. Dropping it aborts it.
+pub trait Transaction: Send {
+    /// The revision that the change set applies to.
+    fn base(&self) -> &Revision;
+
+    /// Adds or replaces one entry. `path` is relative to the repository's root and must lie within the lease path.
+    ///
+    /// Missing parent directories are made (mode 0755). A file or link replaces whatever stood there, with all below it;
+    /// a directory over a directory changes its metadata only. `content` is read to its end for a file, ignored otherwise;
+    /// a file whose content is not `size` bytes long is an error.
+    fn put(
+        &mut self,
+        path: &EntryPath,
+        meta: &EntryMeta,
+        kind: &EntryKind,
+        content: &mut dyn Read,
+    ) -> Result<(), PublisherError>;
+
+    /// Removes an entry with all below it; tells whether it was there.
+    fn remove(&mut self, path: &EntryPath) -> Result<bool, PublisherError>;
+
+    /// Makes a directory tree that a script can write in: the returned directory is the repository's root, with the
+    /// content of the lease path in place below it.
+    fn check_out(&mut self) -> Result<PathBuf, PublisherError>;
+
+    /// Takes what changed in the tree of [`Transaction::check_out`] into the change set. Anything outside the lease path
+    /// is an error.
+    fn check_in(&mut self) -> Result<(), PublisherError>;
+
+    /// What the change set touches, sorted by path.
+    fn changes(&self) -> Vec<ChangedPath>;
+
+    /// Publishes the change set as one revision, tagged with the key that the transaction was opened with. Everything is
+    /// on stable storage when it returns.
+    fn publish(self: Box<Self>, message: &str) -> Result<Revision, PublisherError>;
+
+    /// Drops the change set; the repository stays as it was.
+    fn abort(self: Box<Self>) -> Result<(), PublisherError>;
+}
