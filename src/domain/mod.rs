@@ -1,5 +1,14 @@
 //! What Conveyor is about, without I/O, clock, async or logging: a test reads these sources and fails where they are not pure.
 
+pub mod batch;
+pub mod dependencies;
 pub mod digest;
+pub mod fleet;
+pub mod ids;
+pub mod job;
 pub mod names;
+pub mod outcome;
+pub mod plan;
+pub mod policy;
+pub mod protocol;
 pub mod tree;

@@ -1,0 +1,32 @@
+//! Which workers can serve which repositories.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::names::RepositoryName;
+
+/// The fleet of a repository that does not name one.
+pub const DEFAULT_FLEET: &str = "default";
+
+/// What the server knows about one repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryRules {
+    /// The workers that serve it.
+    #[serde(default = "default_fleet")]
+    pub fleet: String,
+}
+
+fn default_fleet() -> String {
+    DEFAULT_FLEET.into()
+}
+
+impl Default for RepositoryRules {
+    fn default() -> Self {
+        Self { fleet: default_fleet() }
+    }
+}
+
+/// The repositories that jobs are accepted for.
+pub type Repositories = BTreeMap<RepositoryName, RepositoryRules>;

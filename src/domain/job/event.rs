@@ -1,0 +1,119 @@
+//! What can happen to a job. Events are stored for ever as JSON: add variants and optional fields, never change a meaning.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::digest::Sha256Digest;
+use crate::domain::ids::{BatchId, JobId};
+
+/// One thing that happened to one job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum JobEvent {
+    /// Accepted.
+    Submitted {
+        /// It has dependencies that have not ended.
+        waiting: bool,
+        /// Somebody must approve it before it runs.
+        #[serde(default)]
+        needs_approval: bool,
+    },
+    /// All that it depends on ended as it should.
+    DependenciesMet,
+    /// A dependency ended otherwise.
+    DependencyUnmet {
+        /// Which.
+        dependency: JobId,
+    },
+    /// Somebody approved it.
+    Approved {
+        /// Who.
+        by: String,
+    },
+    /// Put into a batch that workers can claim.
+    Offered {
+        /// The batch.
+        batch: BatchId,
+    },
+    /// The batch was dissolved before anybody claimed it.
+    OfferWithdrawn,
+    /// A worker took it: a new attempt.
+    Claimed {
+        /// The batch.
+        batch: BatchId,
+        /// The worker's node.
+        node: String,
+    },
+    /// What its URL delivered at the first download; every later attempt must get the same bytes.
+    SourcePinned {
+        /// SHA-256 of the bytes.
+        #[schema(value_type = String)]
+        digest: Sha256Digest,
+    },
+    /// Somebody wants it not to happen.
+    CancelRequested,
+    /// The worker may publish: the point of no return.
+    PublishPermitted {
+        /// The revision that the change set applies to.
+        base_revision: u64,
+    },
+    /// Published, proven by the repository.
+    Succeeded {
+        /// The revision that holds it.
+        revision: u64,
+        /// That revision's root catalog.
+        root_hash: String,
+        /// What the job tells whoever comes after it.
+        #[serde(default)]
+        outputs: BTreeMap<String, String>,
+    },
+    /// This attempt came to nothing, for sure.
+    AttemptFailed {
+        /// Why.
+        failure: Failure,
+        /// When it is tried again; not at all without.
+        #[schema(value_type = Option<String>, format = DateTime)]
+        retry_at: Option<Timestamp>,
+    },
+    /// Somebody else holds the repository or path; no attempt is used.
+    Busy {
+        /// When it is tried again.
+        #[schema(value_type = String, format = DateTime)]
+        until: Timestamp,
+        /// Who holds it.
+        holder: String,
+    },
+    /// The back-off is over.
+    BackoffEnded,
+    /// The worker gave it back untouched; no attempt is used.
+    Released,
+    /// Its worker went silent.
+    WorkerLost {
+        /// The node that alone can say what became of it.
+        node: String,
+    },
+    /// The lost worker's publish never happened and never will.
+    FoundUnpublished,
+    /// Nobody could find out in time: a person must.
+    RecoveryGivenUp {
+        /// What is known.
+        reason: String,
+    },
+    /// Somebody wants it tried again.
+    Retried {
+        /// It has dependencies that have not ended.
+        waiting: bool,
+    },
+}
+
+/// Why an attempt came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Failure {
+    /// Stable word for programs, such as `script_failed`.
+    pub code: String,
+    /// For people: what, why, what next.
+    pub message: String,
+}

@@ -1,0 +1,309 @@
+//! The bodies of the HTTP API, shared by the server and its clients so that they cannot disagree.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::batch::Intent;
+use crate::domain::digest::Sha256Digest;
+use crate::domain::ids::{BatchId, InstanceId, JobId, SubmissionId};
+use crate::domain::job::Job;
+use crate::domain::job::spec::JobSpec;
+use crate::domain::job::state::{JobState, StateKind};
+use crate::domain::names::{LeasePath, RepositoryName};
+use crate::domain::outcome::{Finding, JobOutcome};
+
+/// One job, as everyone may see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JobView {
+    /// The job's id.
+    pub job_id: JobId,
+    /// Its name.
+    pub name: String,
+    /// The state's word.
+    pub state: StateKind,
+    /// The state with its data.
+    pub status: JobState,
+    /// Number of the attempt that runs or ran last; 0 before the first.
+    pub attempt: u32,
+    /// Attempts that failed since the last retry.
+    pub failures: u32,
+    /// Attempts whose worker was lost since the last retry.
+    pub interruptions: u32,
+    /// What it told whoever comes after it.
+    pub outputs: BTreeMap<String, String>,
+    /// The request it came in.
+    pub submission_id: SubmissionId,
+    /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When its last event happened.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+    /// What was asked.
+    pub spec: JobSpec,
+}
+
+impl From<Job> for JobView {
+    fn from(job: Job) -> Self {
+        Self {
+            job_id: job.spec.id,
+            name: job.spec.name.clone(),
+            state: job.progress.state.kind(),
+            status: job.progress.state,
+            attempt: job.progress.attempt,
+            failures: job.progress.failures,
+            interruptions: job.progress.interruptions,
+            outputs: job.progress.outputs,
+            submission_id: job.submission,
+            created_at: job.created_at,
+            updated_at: job.updated_at,
+            spec: job.spec,
+        }
+    }
+}
+
+/// Reply to a submission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SubmitReply {
+    /// The submission; when every job was there already, that of the first.
+    pub submission_id: SubmissionId,
+    /// The jobs, in the order of the request.
+    pub jobs: Vec<SubmittedJob>,
+}
+
+/// One job of a submission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SubmittedJob {
+    /// Its id.
+    pub job_id: JobId,
+    /// Where it stands.
+    pub state: StateKind,
+    /// False when the same job had been submitted before.
+    pub created: bool,
+}
+
+/// A page of a listing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JobList {
+    /// Newest first.
+    pub jobs: Vec<JobView>,
+    /// Give it as `cursor` to get the next page; absent on the last.
+    pub next_cursor: Option<u64>,
+}
+
+/// A batch that a worker may claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Offer {
+    /// The batch.
+    pub batch_id: BatchId,
+    /// Which offer of it this is.
+    pub generation: u32,
+    /// The fleet it is meant for.
+    pub fleet: String,
+    /// The repository.
+    #[schema(value_type = String)]
+    pub repository: RepositoryName,
+    /// The reserved path.
+    #[schema(value_type = String)]
+    pub lease_path: LeasePath,
+    /// The jobs and the attempt that each of them would begin.
+    pub jobs: Vec<OfferedJob>,
+}
+
+/// A job's place in an offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OfferedJob {
+    /// The job.
+    pub job_id: JobId,
+    /// The attempt that it would be.
+    pub attempt: u32,
+}
+
+/// What a worker may claim now; empty when nothing came up while it waited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OfferList {
+    /// The offers.
+    pub offers: Vec<Offer>,
+}
+
+/// Claims a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimRequest {
+    /// The generation of the offer.
+    pub generation: u32,
+    /// Where the worker runs.
+    pub node: String,
+    /// Which life of the worker.
+    pub instance: InstanceId,
+}
+
+/// A granted claim.
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ClaimReply {
+    /// Secret that proves the claim.
+    pub token: String,
+    /// The leader's epoch.
+    pub epoch: u64,
+    /// Seconds without a heartbeat until the claim is lost.
+    pub expires_in_s: u32,
+    /// The tag to publish with.
+    pub key: String,
+    /// The repository.
+    #[schema(value_type = String)]
+    pub repository: RepositoryName,
+    /// The reserved path.
+    #[schema(value_type = String)]
+    pub lease_path: LeasePath,
+    /// The jobs as they are now.
+    pub jobs: Vec<ClaimedJob>,
+}
+
+/// One job of a claim.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ClaimedJob {
+    /// The attempt that this is.
+    pub attempt: u32,
+    /// What its URL delivered at an earlier attempt: it must deliver the same now.
+    #[schema(value_type = Option<String>)]
+    pub pinned: Option<Sha256Digest>,
+    /// What was asked.
+    pub spec: JobSpec,
+}
+
+/// A worker's sign of life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeartbeatRequest {
+    /// Where it runs.
+    pub node: String,
+    /// Which life of it.
+    pub instance: InstanceId,
+    /// The fleet it serves.
+    pub fleet: String,
+    /// How many more batches it could take.
+    pub free_slots: u32,
+    /// The batches it holds.
+    pub claims: Vec<HeldClaim>,
+}
+
+/// A claim that a worker believes to hold.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeldClaim {
+    /// The batch.
+    pub batch_id: BatchId,
+    /// The claim's token.
+    pub token: String,
+}
+
+impl std::fmt::Debug for HeldClaim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HeldClaim").field("batch_id", &self.batch_id).finish_non_exhaustive()
+    }
+}
+
+/// What the worker must know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HeartbeatReply {
+    /// Batches to be stopped, unless their publish is permitted already.
+    pub cancel: Vec<BatchId>,
+    /// Batches that it no longer holds: stop, abort, report nothing.
+    pub lost: Vec<BatchId>,
+    /// Batches that only this node can find out about.
+    pub recover: Vec<RecoverRequest>,
+    /// Seconds without a heartbeat until its claims are lost.
+    pub expires_in_s: u32,
+    /// Milliseconds until the next heartbeat is wanted.
+    pub next_in_ms: u32,
+}
+
+/// A batch that was lost on this node: fence it, look, report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecoverRequest {
+    /// The batch.
+    pub batch_id: BatchId,
+    /// Its repository.
+    #[schema(value_type = String)]
+    pub repository: RepositoryName,
+    /// Its tag.
+    pub key: String,
+}
+
+/// Asks for the permission to publish.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct IntentRequest {
+    /// The claim's token.
+    pub token: String,
+    /// What is about to be published.
+    #[serde(flatten)]
+    pub intent: Intent,
+}
+
+/// Reports how a batch ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OutcomeRequest {
+    /// The claim's token.
+    pub token: String,
+    /// One entry for each job of the batch.
+    pub jobs: Vec<JobOutcome>,
+}
+
+/// Reports what was found out about a lost batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FindingRequest {
+    /// The node that looked.
+    pub node: String,
+    /// What it found.
+    #[serde(flatten)]
+    pub finding: Finding,
+}
+
+/// Reports what a URL delivered, before it is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PinRequest {
+    /// The claim's token.
+    pub token: String,
+    /// SHA-256 of the bytes.
+    #[schema(value_type = String)]
+    pub digest: Sha256Digest,
+}
+
+/// A blob that is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlobReply {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub digest: Sha256Digest,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// How far an attempt's log is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogPosition {
+    /// Bytes; the next piece begins here.
+    pub end: u64,
+}
+
+/// Every error of the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorDetail {
+    /// Stable word for programs.
+    pub code: String,
+    /// The thing and the cause.
+    pub message: String,
+    /// The next step.
+    pub hint: String,
+}
