@@ -87,7 +87,11 @@ pub struct Claim {
 
 impl std::fmt::Debug for Claim {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Claim").field("epoch", &self.epoch).field("node", &self.node).field("instance", &self.instance).finish_non_exhaustive()
+        f.debug_struct("Claim")
+            .field("epoch", &self.epoch)
+            .field("node", &self.node)
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
     }
 }
 
@@ -146,6 +150,15 @@ impl BatchState {
         }
     }
 
+    /// The node that has it, or had it when it was lost.
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            Self::Claimed { claim } | Self::Publishing { claim, .. } => Some(&claim.node),
+            Self::Recovering { node, .. } => Some(node),
+            Self::Unsent | Self::Offered { .. } | Self::Settled => None,
+        }
+    }
+
     /// The live claim, where there is one.
     pub fn claim(&self) -> Option<&Claim> {
         match self {
@@ -191,7 +204,9 @@ impl Batch {
                 true
             }
             BatchState::Claimed { claim: held } if held.instance == claim.instance => false,
-            BatchState::Claimed { claim: held } | BatchState::Publishing { claim: held, .. } | BatchState::Recovering { claim: held, .. } => {
+            BatchState::Claimed { claim: held }
+            | BatchState::Publishing { claim: held, .. }
+            | BatchState::Recovering { claim: held, .. } => {
                 return Err(BatchError::Taken { node: held.node.clone() });
             }
             BatchState::Settled => return Err(BatchError::Settled),

@@ -7,6 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 /// Lost workers that a job may be met with before it is taken for their cause.
 pub const MAX_INTERRUPTIONS: u32 = 20;
 
+/// No back-off lasts longer than this, in seconds: one that would is the trace of a clock that was set back.
+pub const LONGEST_BACKOFF_S: i64 = 600;
+
 /// First pause after a failed attempt.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause after a failed attempt.

@@ -186,15 +186,25 @@ impl JobSpec {
             check((-100..=100).contains(&self.priority), "priority", "must be between -100 and 100")?;
             check((1..=100).contains(&self.attempts), "attempts", "must be between 1 and 100")?;
             check((1..=604_800).contains(&self.timeout_s), "timeout_s", "must be between 1 and 604800 (a week)")?;
-            check(plain(&self.submitter, 200), "submitter", "must be at most 200 characters without control characters")?;
+            check(
+                plain(&self.submitter, 200),
+                "submitter",
+                "must be at most 200 characters without control characters",
+            )?;
             check(self.labels.len() <= 32, "labels", "must be at most 32")?;
             for (key, value) in &self.labels {
                 check(
-                    !key.is_empty() && key.len() <= 64 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)),
+                    !key.is_empty()
+                        && key.len() <= 64
+                        && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)),
                     "labels",
                     "must have keys of 1 to 64 characters out of a-z A-Z 0-9 . _ - /",
                 )?;
-                check(plain(value, 256), "labels", "must have values of at most 256 characters without control characters")?;
+                check(
+                    plain(value, 256),
+                    "labels",
+                    "must have values of at most 256 characters without control characters",
+                )?;
             }
             check(self.dependencies.len() <= 1000, "dependencies", "must be at most 1000")?;
             let distinct: BTreeSet<_> = self.dependencies.iter().map(|dependency| dependency.job_id).collect();
@@ -203,7 +213,12 @@ impl JobSpec {
             let publish = self.publish();
             publish.payload.validate(&publish.lease_path)
         };
-        all().map_err(|(field, why)| SpecError { job_id: self.id, name: self.name.chars().take(60).collect(), field, why })
+        all().map_err(|(field, why)| SpecError {
+            job_id: self.id,
+            name: self.name.chars().take(60).collect(),
+            field,
+            why,
+        })
     }
 }
 
@@ -235,17 +250,27 @@ impl Payload {
     fn validate(&self, lease_path: &LeasePath) -> Result<(), (&'static str, String)> {
         if let Some(Source::Url { url, .. }) = self.source() {
             if !matches!(url.scheme(), "http" | "https") {
-                return Err(("payload.source.url", format!("has the scheme {:?}; only http and https are fetched", url.scheme())));
+                return Err((
+                    "payload.source.url",
+                    format!("has the scheme {:?}; only http and https are fetched", url.scheme()),
+                ));
             }
             if !url.username().is_empty() || url.password().is_some() {
-                return Err(("payload.source.url", "contains a user or password, which everyone who reads the job would see".into()));
+                return Err((
+                    "payload.source.url",
+                    "contains a user or password, which everyone who reads the job would see".into(),
+                ));
             }
         }
         match self {
             Self::Empty | Self::Tarball { .. } => Ok(()),
             Self::Script { args, .. } => {
                 let fits = args.len() <= 256 && args.iter().all(|arg| arg.len() <= 4096 && !arg.contains('\0'));
-                if fits { Ok(()) } else { Err(("payload.args", "must be at most 256 of 4096 bytes each, without NUL".into())) }
+                if fits {
+                    Ok(())
+                } else {
+                    Err(("payload.args", "must be at most 256 of 4096 bytes each, without NUL".into()))
+                }
             }
             Self::Delete { paths } => {
                 if paths.is_empty() || paths.len() > 10_000 {

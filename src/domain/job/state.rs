@@ -257,7 +257,9 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
         }
         (S::Backoff { .. }, E::BackoffEnded) => S::Queued,
 
-        (running @ S::Running { phase: Phase::Staging, .. }, E::SourcePinned { digest }) if current.pinned.is_none() => {
+        (running @ S::Running { phase: Phase::Staging, .. }, E::SourcePinned { digest })
+            if current.pinned.is_none() =>
+        {
             then.pinned = Some(*digest);
             running.clone()
         }
@@ -266,7 +268,9 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
         }
 
         // Cancelling: at once where no worker is involved, as a wish while nothing is permitted, too late afterwards.
-        (S::Waiting | S::AwaitingApproval | S::Queued | S::Backoff { .. } | S::Offered { .. }, E::CancelRequested) => S::Cancelled,
+        (S::Waiting | S::AwaitingApproval | S::Queued | S::Backoff { .. } | S::Offered { .. }, E::CancelRequested) => {
+            S::Cancelled
+        }
         (S::Running { batch, node, phase: Phase::Staging, cancel_requested: false }, E::CancelRequested) => {
             S::Running { batch: *batch, node: node.clone(), phase: Phase::Staging, cancel_requested: true }
         }
@@ -282,7 +286,9 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
             then.outputs = outputs.clone();
             S::Succeeded { revision: *revision, root_hash: root_hash.clone() }
         }
-        (S::Running { cancel_requested: true, .. }, E::AttemptFailed { .. } | E::Busy { .. } | E::Released) => S::Cancelled,
+        (S::Running { cancel_requested: true, .. }, E::AttemptFailed { .. } | E::Busy { .. } | E::Released) => {
+            S::Cancelled
+        }
         (S::Running { .. }, E::AttemptFailed { failure, retry_at }) => {
             then.failures += 1;
             match retry_at {
@@ -294,12 +300,14 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
         (S::Running { .. }, E::Released) => S::Queued,
 
         // A lost worker.
-        (S::Running { batch, node: had, phase, cancel_requested }, E::WorkerLost { node }) if had == node => S::Recovering {
-            batch: *batch,
-            node: node.clone(),
-            publishing: *phase == Phase::Publishing,
-            cancel_requested: *cancel_requested,
-        },
+        (S::Running { batch, node: had, phase, cancel_requested }, E::WorkerLost { node }) if had == node => {
+            S::Recovering {
+                batch: *batch,
+                node: node.clone(),
+                publishing: *phase == Phase::Publishing,
+                cancel_requested: *cancel_requested,
+            }
+        }
         (S::Recovering { cancel_requested: true, .. }, E::FoundUnpublished) => S::Cancelled,
         (S::Recovering { .. } | S::NeedsOperator { .. }, E::FoundUnpublished) => {
             then.interruptions += 1;

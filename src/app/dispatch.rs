@@ -1,0 +1,158 @@
+//! Forms batches out of ready jobs, in the same commit as whatever made them ready.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::app::AppError;
+use crate::app::clock::Entropy;
+use crate::domain::batch::{Batch, BatchJob, BatchState};
+use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
+use crate::domain::ids::{BatchId, InstanceId};
+use crate::domain::job::Job;
+use crate::domain::job::event::JobEvent;
+use crate::domain::names::RepositoryName;
+use crate::domain::plan::{Action, RepositoryView, View, plan};
+use crate::store::{StoreError, Tx};
+
+/// Keeps which repositories must be planned again, and how much each fleet can take.
+pub(super) struct Dispatcher {
+    pub(super) repositories: Repositories,
+    pub(super) entropy: Arc<dyn Entropy>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Repositories whose plan may be out of date.
+    dirty: BTreeSet<RepositoryName>,
+    /// What each node said last.
+    workers: HashMap<String, WorkerSeen>,
+}
+
+/// A worker, as it described itself last.
+#[derive(Clone)]
+pub(super) struct WorkerSeen {
+    pub(super) instance: InstanceId,
+    pub(super) fleet: String,
+    pub(super) free_slots: usize,
+}
+
+impl Dispatcher {
+    pub(super) fn new(repositories: Repositories, entropy: Arc<dyn Entropy>) -> Self {
+        Self { repositories, entropy, state: Mutex::default() }
+    }
+
+    /// The fleet that serves a repository.
+    pub(super) fn fleet(&self, repository: &RepositoryName) -> &str {
+        self.repositories.get(repository).map_or(DEFAULT_FLEET, |rules| &rules.fleet)
+    }
+
+    /// Notes that a job's repository must be planned again.
+    pub(super) fn touch(&self, job: &Job) {
+        self.touch_repository(&job.spec.publish().repository);
+    }
+
+    pub(super) fn touch_repository(&self, repository: &RepositoryName) {
+        self.state().dirty.insert(repository.clone());
+    }
+
+    /// Notes that every repository must be planned again.
+    pub(super) fn plan_everything(&self) {
+        self.state().dirty.extend(self.repositories.keys().cloned());
+    }
+
+    /// Notes what a worker says about itself; a worker that an instance started later has replaced is refused.
+    pub(super) fn worker_seen(&self, node: &str, seen: WorkerSeen) -> Result<(), AppError> {
+        let mut state = self.state();
+        let worker = state.workers.entry(node.to_owned()).or_insert_with(|| seen.clone());
+        if worker.instance > seen.instance {
+            let message = format!("node {node} has a worker that started later than this one");
+            return Err(AppError::conflict(
+                "superseded",
+                message,
+                "stop this worker, or give it a node name of its own",
+            ));
+        }
+        *worker = seen;
+        Ok(())
+    }
+
+    /// Notes that a worker took a batch, or gave one back, before it says so itself.
+    pub(super) fn adjust_slots(&self, node: &str, change: isize) {
+        if let Some(worker) = self.state().workers.get_mut(node) {
+            worker.free_slots = worker.free_slots.saturating_add_signed(change);
+        }
+    }
+
+    /// Forgets a worker: it can take nothing.
+    pub(super) fn worker_gone(&self, node: &str) {
+        self.state().workers.remove(node);
+    }
+
+    /// Plans what is out of date and stores the batches formed. Returns how many were.
+    ///
+    /// Runs on the writer's thread only. A plan lost with its commit is made again, see `Engine::write`.
+    pub(super) fn run(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<usize, StoreError> {
+        let dirty: Vec<RepositoryName> = self.state().dirty.iter().cloned().collect();
+        let mut formed = 0;
+        let mut fleets: HashMap<&str, Vec<&RepositoryName>> = HashMap::new();
+        for repository in &dirty {
+            fleets.entry(self.fleet(repository)).or_default().push(repository);
+        }
+        for (fleet, repositories) in fleets {
+            let credit = self.slots(fleet).saturating_add(1).saturating_sub(tx.count_offers(fleet)?);
+            let mut view = View { repositories: Vec::new(), credit };
+            for repository in repositories {
+                // What cannot be served for want of credit stays out of date.
+                if view.repositories.len() == credit {
+                    break;
+                }
+                let repository = RepositoryView {
+                    name: repository.clone(),
+                    reserved: tx.reserved(repository)?,
+                    ready: tx.ready(repository, 1)?,
+                };
+                self.state().dirty.remove(&repository.name);
+                if repository.reserved.is_empty() && !repository.ready.is_empty() {
+                    view.repositories.push(repository);
+                }
+            }
+            for action in plan(&view) {
+                self.carry_out(tx, now, fleet, action)?;
+                formed += 1;
+            }
+        }
+        Ok(formed)
+    }
+
+    fn carry_out(&self, tx: &mut Tx<'_>, now: Timestamp, fleet: &str, action: Action) -> Result<(), StoreError> {
+        let Action::Offer { repository, lease_path, jobs } = action;
+        let batch = Batch {
+            id: BatchId(self.entropy.uuid(now)),
+            fleet: fleet.to_owned(),
+            repository,
+            lease_path,
+            jobs: jobs.into_iter().map(|(job_id, attempt)| BatchJob { job_id, attempt }).collect(),
+            generation: 1,
+            state: BatchState::Unsent,
+        };
+        tx.insert_batch(now, &batch)?;
+        for BatchJob { job_id, .. } in &batch.jobs {
+            let job = tx
+                .job(*job_id)?
+                .ok_or_else(|| StoreError::corrupt(format!("job {job_id}"), "it vanished while it was planned"))?;
+            tx.apply(now, job, &JobEvent::Offered { batch: batch.id })?;
+        }
+        Ok(())
+    }
+
+    fn slots(&self, fleet: &str) -> usize {
+        self.state().workers.values().filter(|worker| worker.fleet == fleet).map(|worker| worker.free_slots).sum()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,188 @@
+//! The use cases: one file each. They take time, randomness and store as arguments, so that the whole of it runs in a
+//! seeded simulation too.
+
+mod advance;
+mod blobs;
+mod cancel;
+mod claim;
+pub mod clock;
+mod dispatch;
+pub mod error;
+mod finding;
+mod heartbeat;
+mod intent;
+mod logs;
+mod offers;
+mod outcome;
+mod pin;
+mod query;
+mod retry;
+mod submit;
+mod tick;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::broker::Embedded;
+use crate::domain::fleet::Repositories;
+use crate::domain::ids::{BatchId, JobId};
+use crate::domain::job::Job;
+use crate::store::blobs::BlobStore;
+use crate::store::logs::LogStore;
+use crate::store::{Db, Store, StoreError};
+use clock::{Clock, Entropy};
+use dispatch::Dispatcher;
+pub use error::AppError;
+pub use offers::MAX_WAIT;
+pub use query::MAX_PAGE;
+
+/// What can be set about the engine.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Silence after which a claim is lost.
+    pub claim_expiry: Duration,
+    /// How often a worker is asked to show that it lives.
+    pub heartbeat: Duration,
+    /// How long an offer may stay unclaimed before it is offered anew.
+    pub offer_ttl: Duration,
+    /// How long a lost batch may stay unreadable before a person is asked.
+    pub recovery_limit: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            claim_expiry: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(2),
+            offer_ttl: Duration::from_secs(15),
+            recovery_limit: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// The server's heart: every use case is a method of it.
+pub struct Engine {
+    store: Store,
+    logs: LogStore,
+    blobs: Option<BlobStore>,
+    clock: Arc<dyn Clock>,
+    dispatcher: Arc<Dispatcher>,
+    broker: Embedded,
+    settings: Settings,
+    live: Mutex<Live>,
+}
+
+/// What is known about time and is never stored, since it counts on the monotonic clock of this process.
+#[derive(Default)]
+struct Live {
+    /// When each claim is lost unless its worker shows that it lives.
+    claims: HashMap<BatchId, Duration>,
+    /// When each offer is made anew unless it is claimed.
+    offers: HashMap<BatchId, Duration>,
+    /// When the clock was looked at last.
+    last_tick: Option<Duration>,
+}
+
+impl Engine {
+    /// Starts on a store: every claim in it gets its full time anew, every repository is planned.
+    pub async fn start(
+        store: Store,
+        logs: LogStore,
+        blobs: Option<BlobStore>,
+        repositories: Repositories,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        settings: Settings,
+    ) -> Result<Self, StoreError> {
+        let engine = Self {
+            store,
+            logs,
+            blobs,
+            clock,
+            dispatcher: Arc::new(Dispatcher::new(repositories, entropy)),
+            broker: Embedded::default(),
+            settings,
+            live: Mutex::default(),
+        };
+        let batches = engine.store.read(|db| db.live_batches()).await?;
+        let expiry = engine.clock.monotonic() + engine.settings.claim_expiry;
+        {
+            let mut live = engine.live();
+            for batch in batches.iter().filter(|batch| batch.state.claim().is_some()) {
+                live.claims.insert(batch.id, expiry);
+            }
+        }
+        engine.dispatch_all().await?;
+        Ok(engine)
+    }
+
+    /// The store, to watch for committed events.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The logs, to watch for new pieces.
+    pub fn log_store(&self) -> &LogStore {
+        &self.logs
+    }
+
+    /// The repositories that jobs are accepted for.
+    pub fn repositories(&self) -> &Repositories {
+        &self.dispatcher.repositories
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        // The map is valid after every single operation, so a panic elsewhere cannot leave it half-changed.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a write that may make jobs ready; planning is part of the same commit.
+    async fn write<T, F>(&self, work: F) -> Result<T, AppError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut crate::store::Tx<'_>, jiff::Timestamp, &Dispatcher) -> Result<T, AppError> + Send + 'static,
+    {
+        let (dispatcher, now) = (Arc::clone(&self.dispatcher), self.clock.now());
+        let result = self
+            .store
+            .write(move |tx| {
+                let result = work(tx, now, &dispatcher)?;
+                let offers = dispatcher.run(tx, now)?;
+                Ok::<_, AppError>((result, offers))
+            })
+            .await;
+        match result {
+            Ok((result, offers)) => {
+                if offers > 0 {
+                    self.broker.announce();
+                }
+                Ok(result)
+            }
+            Err(error) => {
+                if matches!(error, AppError::Store(_)) {
+                    self.dispatcher.plan_everything();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn dispatch_all(&self) -> Result<(), StoreError> {
+        self.dispatcher.plan_everything();
+        match self.write(|_, _, _| Ok(())).await {
+            Err(AppError::Store(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The job of this id, or the answer that there is none.
+fn job_or_not_found(db: &Db<'_>, id: JobId) -> Result<Job, AppError> {
+    db.job(id)?.ok_or_else(|| AppError::NotFound { what: "job", id: id.to_string() })
+}
+
+/// The batch of this id, or the answer that there is none.
+fn batch_or_not_found(db: &Db<'_>, id: BatchId) -> Result<crate::domain::batch::Batch, AppError> {
+    db.batch(id)?.ok_or_else(|| AppError::NotFound { what: "batch", id: id.to_string() })
+}

@@ -1,0 +1,69 @@
+//! Hands out offers over HTTP: the embedded broker's sending side.
+
+use std::time::Duration;
+
+use crate::app::dispatch::WorkerSeen;
+use crate::app::{AppError, Engine};
+use crate::domain::batch::Batch;
+use crate::domain::ids::{BatchId, InstanceId};
+use crate::domain::protocol::{Offer, OfferedJob};
+
+/// Longest wait for an offer.
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// What a worker of this fleet may claim now, at most `max` batches. Empty when there is nothing.
+    pub async fn take_offers(
+        &self,
+        fleet: &str,
+        node: &str,
+        instance: InstanceId,
+        max: usize,
+    ) -> Result<Vec<Offer>, AppError> {
+        self.dispatcher.worker_seen(node, WorkerSeen { instance, fleet: fleet.to_owned(), free_slots: max })?;
+        let name = fleet.to_owned();
+        let unsent = self.store.read(move |db| Ok::<_, AppError>(db.unsent_batches(&name)?)).await?;
+        let taken = self.broker.take(unsent, max);
+        if taken.is_empty() {
+            return Ok(Vec::new());
+        }
+        let due = self.clock.monotonic() + self.settings.offer_ttl;
+        self.live().offers.extend(taken.iter().map(|batch| (batch.id, due)));
+        Ok(taken.iter().map(offer).collect())
+    }
+
+    /// Notes that offers went out. Nothing waits for this: it only stops them from being sent again at once.
+    pub async fn offers_sent(&self, offers: Vec<(BatchId, u32)>) -> Result<(), AppError> {
+        let noted = offers.clone();
+        self.write(move |tx, now, _| {
+            for (id, generation) in offers {
+                // It may be claimed, cancelled or offered anew by now.
+                if let Some(mut batch) = tx.batch(id)?.filter(|batch| batch.generation == generation)
+                    && batch.sent(now).is_ok()
+                {
+                    tx.update_batch(&batch)?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        self.broker.sent(&noted);
+        Ok(())
+    }
+
+    /// Waits until there may be something new to take.
+    pub fn offers_changed(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.broker.changed()
+    }
+}
+
+fn offer(batch: &Batch) -> Offer {
+    Offer {
+        batch_id: batch.id,
+        generation: batch.generation,
+        fleet: batch.fleet.clone(),
+        repository: batch.repository.clone(),
+        lease_path: batch.lease_path.clone(),
+        jobs: batch.jobs.iter().map(|job| OfferedJob { job_id: job.job_id, attempt: job.attempt }).collect(),
+    }
+}

@@ -1,0 +1,116 @@
+//! Records how a batch ended, as its worker reports it.
+
+use jiff::Timestamp;
+
+use crate::app::advance::advance;
+use crate::app::dispatch::Dispatcher;
+use crate::app::{AppError, Engine, batch_or_not_found, job_or_not_found};
+use crate::domain::batch::{Batch, BatchError, BatchState};
+use crate::domain::ids::BatchId;
+use crate::domain::job::Job;
+use crate::domain::job::event::{Failure, JobEvent};
+use crate::domain::job::state::JobState;
+use crate::domain::outcome::{JobOutcome, Outcome};
+use crate::domain::policy;
+use crate::domain::protocol::OutcomeRequest;
+use crate::store::Tx;
+
+impl Engine {
+    /// Records the outcome of a claimed batch. Reporting again is no error and changes nothing.
+    pub async fn outcome(&self, id: BatchId, request: OutcomeRequest) -> Result<(), AppError> {
+        crate::crash::point("outcome.before");
+        let node = self
+            .write(move |tx, now, dispatcher| {
+                let mut batch = batch_or_not_found(tx, id)?;
+                match batch.may_report(&request.token) {
+                    // Recorded before: the worker only missed the answer.
+                    Err(BatchError::Settled) => return Ok(None),
+                    result => result?,
+                }
+                check_covers(&batch, &request.jobs)?;
+                let node = batch.state.node().map(str::to_owned);
+                if request.jobs.iter().any(|job| matches!(job.outcome, Outcome::Unknown { .. })) {
+                    lose(tx, now, dispatcher, &mut batch)?;
+                    return Ok(node);
+                }
+                for reported in &request.jobs {
+                    let job = job_or_not_found(tx, reported.job_id)?;
+                    let event = event(&batch, &job, now, &reported.outcome, dispatcher.entropy.jitter())?;
+                    advance(tx, now, dispatcher, job, &event)?;
+                }
+                batch.state = BatchState::Settled;
+                tx.update_batch(&batch)?;
+                dispatcher.touch_repository(&batch.repository);
+                Ok(node)
+            })
+            .await?;
+        crate::crash::point("outcome.after");
+        self.live().claims.remove(&id);
+        if let Some(node) = node {
+            self.dispatcher.adjust_slots(&node, 1);
+        }
+        Ok(())
+    }
+}
+
+/// Takes a batch from a worker that cannot answer for it any more.
+pub(super) fn lose(
+    tx: &mut Tx<'_>,
+    now: Timestamp,
+    dispatcher: &Dispatcher,
+    batch: &mut Batch,
+) -> Result<(), AppError> {
+    batch.lose(now)?;
+    tx.update_batch(batch)?;
+    let node = batch.state.node().unwrap_or_default().to_owned();
+    for member in &batch.jobs {
+        let job = job_or_not_found(tx, member.job_id)?;
+        if matches!(job.progress.state, JobState::Running { batch: of, .. } if of == batch.id) {
+            advance(tx, now, dispatcher, job, &JobEvent::WorkerLost { node: node.clone() })?;
+        }
+    }
+    Ok(())
+}
+
+fn check_covers(batch: &Batch, outcomes: &[JobOutcome]) -> Result<(), AppError> {
+    let covers = batch.jobs.len() == outcomes.len()
+        && batch
+            .jobs
+            .iter()
+            .all(|job| outcomes.iter().any(|outcome| outcome.job_id == job.job_id && outcome.attempt == job.attempt));
+    if covers {
+        return Ok(());
+    }
+    let message = format!("the outcome does not speak of the jobs and attempts of batch {}", batch.id);
+    Err(AppError::invalid("bad_outcome", message, "report each job of the claim once, with its attempt"))
+}
+
+fn event(batch: &Batch, job: &Job, now: Timestamp, outcome: &Outcome, jitter: f64) -> Result<JobEvent, AppError> {
+    let progress = &job.progress;
+    let permitted = matches!(batch.state, BatchState::Publishing { .. } | BatchState::Recovering { .. });
+    let recovering = matches!(batch.state, BatchState::Recovering { .. });
+    Ok(match outcome {
+        Outcome::Succeeded { .. } if !permitted => {
+            let message = format!("batch {} reports a publish that was never permitted", batch.id);
+            return Err(AppError::conflict("not_permitted", message, "ask for the permission to publish first"));
+        }
+        Outcome::Succeeded { revision, root_hash, outputs } => {
+            JobEvent::Succeeded { revision: *revision, root_hash: root_hash.clone(), outputs: outputs.clone() }
+        }
+        // Late news of a lost claim: its worker fenced and looked by itself.
+        Outcome::Failed { .. } | Outcome::Busy { .. } | Outcome::Released if recovering => JobEvent::FoundUnpublished,
+        Outcome::Failed { failure, transient } => JobEvent::AttemptFailed {
+            failure: Failure { code: failure.code.clone(), message: shorten(&failure.message) },
+            retry_at: policy::retry_at(now, progress.failures, job.spec.attempts, *transient, jitter),
+        },
+        Outcome::Busy { holder } => {
+            JobEvent::Busy { until: policy::busy_until(now, progress.attempt, jitter), holder: shorten(holder) }
+        }
+        Outcome::Released | Outcome::Unknown { .. } => JobEvent::Released,
+    })
+}
+
+/// Keeps a worker's text to what a person reads.
+fn shorten(text: &str) -> String {
+    text.chars().take(4000).collect()
+}

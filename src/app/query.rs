@@ -1,0 +1,51 @@
+//! Looks at jobs and events; changes nothing.
+
+use crate::app::{AppError, Engine, job_or_not_found};
+use crate::domain::ids::{JobId, SubmissionId};
+use crate::domain::job::LoggedEvent;
+use crate::domain::job::state::StateKind;
+use crate::domain::protocol::{JobList, JobView};
+use crate::store::JobFilter;
+
+/// Most jobs on a page.
+pub const MAX_PAGE: usize = 1000;
+
+impl Engine {
+    /// One job.
+    pub async fn job(&self, id: JobId) -> Result<JobView, AppError> {
+        self.store.read(move |db| Ok(job_or_not_found(db, id)?.into())).await
+    }
+
+    /// A page of jobs, newest first. `cursor`: what the page before gave.
+    pub async fn list(&self, filter: JobFilter, cursor: Option<u64>, limit: usize) -> Result<JobList, AppError> {
+        self.store
+            .read(move |db| {
+                let (jobs, next_cursor) = db.list(&filter, cursor, limit.clamp(1, MAX_PAGE))?;
+                Ok(JobList { jobs: jobs.into_iter().map(Into::into).collect(), next_cursor })
+            })
+            .await
+    }
+
+    /// Events after number `after`, of one job, one submission or all, in order, at most `limit`.
+    pub async fn events(
+        &self,
+        job: Option<JobId>,
+        submission: Option<SubmissionId>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<LoggedEvent>, AppError> {
+        self.store
+            .read(move |db| {
+                if let Some(id) = job {
+                    job_or_not_found(db, id)?;
+                }
+                Ok(db.events(job, submission, after, limit)?)
+            })
+            .await
+    }
+
+    /// How many jobs stand in each state; states without any are left out.
+    pub async fn count_by_state(&self) -> Result<Vec<(StateKind, u64)>, AppError> {
+        self.store.read(|db| Ok(db.count_by_state()?)).await
+    }
+}

@@ -1,0 +1,56 @@
+//! Tries a job again that failed, was cancelled or was skipped: the same id, a new attempt.
+
+use jiff::Timestamp;
+
+use crate::app::advance::advance;
+use crate::app::dispatch::Dispatcher;
+use crate::app::{AppError, Engine, job_or_not_found};
+use crate::domain::dependencies::{Readiness, readiness};
+use crate::domain::ids::JobId;
+use crate::domain::job::Job;
+use crate::domain::job::event::JobEvent;
+use crate::domain::job::state::{JobState, StateKind};
+use crate::domain::protocol::JobView;
+use crate::store::Tx;
+
+impl Engine {
+    /// Revives a job and, where asked, all that was skipped because of it.
+    pub async fn retry(&self, id: JobId, with_dependents: bool) -> Result<JobView, AppError> {
+        self.write(move |tx, now, dispatcher| {
+            let job = job_or_not_found(tx, id)?;
+            let job = revive(tx, now, dispatcher, job)?;
+            let mut revived = vec![job.seq];
+            while let Some(seq) = revived.pop().filter(|_| with_dependents) {
+                for id in tx.dependents(seq, StateKind::Skipped)? {
+                    let dependent = job_or_not_found(tx, id)?;
+                    // Another dependency of it may stand in its way still; then it stays skipped.
+                    if !matches!(readiness(tx.dependencies(dependent.seq)?), Readiness::Unmet(_)) {
+                        revived.push(revive(tx, now, dispatcher, dependent)?.seq);
+                    }
+                }
+            }
+            Ok(job.into())
+        })
+        .await
+    }
+}
+
+fn revive(tx: &mut Tx<'_>, now: Timestamp, dispatcher: &Dispatcher, job: Job) -> Result<Job, AppError> {
+    let (id, name) = (job.id(), job.spec.name.clone());
+    if !matches!(job.progress.state, JobState::Failed { .. } | JobState::Cancelled | JobState::Skipped { .. }) {
+        let message = format!(
+            "job {id} ({name:?}) is {}; only one that failed, was cancelled or was skipped is tried again",
+            job.progress.state.kind()
+        );
+        return Err(AppError::conflict("not_retryable", message, "submit it under a new id to run it once more"));
+    }
+    let waiting = match readiness(tx.dependencies(job.seq)?) {
+        Readiness::Met => false,
+        Readiness::Pending => true,
+        Readiness::Unmet(dependency) => {
+            let message = format!("job {id} ({name:?}) depends on job {dependency}, which did not end as it must");
+            return Err(AppError::conflict("dependency_unmet", message, "retry that job with its dependents"));
+        }
+    };
+    advance(tx, now, dispatcher, job, &JobEvent::Retried { waiting })
+}

@@ -1,0 +1,120 @@
+//! Accepts jobs: all of a submission or none, and the same job twice as one.
+
+use std::collections::HashSet;
+
+use crate::app::{AppError, Engine};
+use crate::domain::dependencies::{self, Readiness, readiness};
+use crate::domain::ids::{JobId, SubmissionId};
+use crate::domain::job::event::JobEvent;
+use crate::domain::job::spec::{JobSpec, MAX_JOBS_PER_SUBMISSION, Source};
+use crate::domain::job::state::StateKind;
+use crate::domain::protocol::{SubmitReply, SubmittedJob};
+use crate::store::Tx;
+
+impl Engine {
+    /// Accepts jobs. When this returns, they are on stable storage.
+    pub async fn submit(&self, submission: Option<SubmissionId>, specs: Vec<JobSpec>) -> Result<SubmitReply, AppError> {
+        if specs.is_empty() || specs.len() > MAX_JOBS_PER_SUBMISSION {
+            let message = format!("a submission has 1 to {MAX_JOBS_PER_SUBMISSION} jobs, this one has {}", specs.len());
+            return Err(AppError::invalid("bad_submission", message, "send it in several submissions"));
+        }
+        for spec in &specs {
+            spec.validate().map_err(|e| AppError::invalid("bad_job", e, "correct the job and submit it again"))?;
+            self.check_references(spec).await?;
+        }
+        let order = dependencies::order(&specs)
+            .map_err(|e| AppError::invalid("bad_dependencies", e, "correct the dependencies and submit again"))?;
+        let submission = submission.unwrap_or_else(|| SubmissionId(self.dispatcher.entropy.uuid(self.clock.now())));
+
+        crate::crash::point("submit.before");
+        let reply = self
+            .write(move |tx, now, dispatcher| {
+                let mut states: Vec<Option<SubmittedJob>> = vec![None; specs.len()];
+                let mut reply_id = None;
+                for index in order {
+                    let spec = &specs[index];
+                    let submitted = match existing(tx, spec)? {
+                        Some((state, earlier)) => {
+                            reply_id.get_or_insert(earlier);
+                            SubmittedJob { job_id: spec.id, state, created: false }
+                        }
+                        None => {
+                            let state = accept(tx, now, submission, spec)?;
+                            dispatcher.touch_repository(&spec.publish().repository);
+                            SubmittedJob { job_id: spec.id, state, created: true }
+                        }
+                    };
+                    states[index] = Some(submitted);
+                }
+                let jobs: Vec<_> = states.into_iter().flatten().collect();
+                let created = jobs.iter().any(|job| job.created);
+                let submission_id = if created { submission } else { reply_id.unwrap_or(submission) };
+                Ok(SubmitReply { submission_id, jobs })
+            })
+            .await?;
+        crate::crash::point("submit.after");
+        Ok(reply)
+    }
+
+    /// Checks that the repository is served here and that the blob is here.
+    async fn check_references(&self, spec: &JobSpec) -> Result<(), AppError> {
+        let publish = spec.publish();
+        if !self.repositories().contains_key(&publish.repository) {
+            let message =
+                format!("job {} ({:?}): repository {} is not served here", spec.id, spec.name, publish.repository);
+            return Err(AppError::invalid(
+                "unknown_repository",
+                message,
+                "check the name; an operator adds repositories in the server's configuration",
+            ));
+        }
+        if let (Some(Source::Blob { digest }), Some(blobs)) = (publish.payload.source(), &self.blobs)
+            && blobs.size(*digest).await?.is_none()
+        {
+            let message = format!("job {} ({:?}): blob {digest} was not uploaded", spec.id, spec.name);
+            return Err(AppError::invalid("unknown_blob", message, "upload it first: PUT /api/v1/blobs/DIGEST"));
+        }
+        Ok(())
+    }
+}
+
+/// The job that was submitted under this id before, if it is the same one.
+fn existing(tx: &Tx<'_>, spec: &JobSpec) -> Result<Option<(StateKind, SubmissionId)>, AppError> {
+    match tx.job(spec.id)? {
+        None => Ok(None),
+        Some(job) if job.spec == *spec => Ok(Some((job.progress.state.kind(), job.submission))),
+        Some(_) => {
+            let message = format!("job {} exists with another specification", spec.id);
+            Err(AppError::conflict("different_job", message, "choose a new id for a new job"))
+        }
+    }
+}
+
+fn accept(
+    tx: &mut Tx<'_>,
+    now: jiff::Timestamp,
+    submission: SubmissionId,
+    spec: &JobSpec,
+) -> Result<StateKind, AppError> {
+    let mut known = Vec::with_capacity(spec.dependencies.len());
+    let mut unknown: HashSet<JobId> = HashSet::new();
+    for dependency in &spec.dependencies {
+        match tx.job_state(dependency.job_id)? {
+            Some((_, state)) => known.push((dependency.job_id, dependency.condition, state)),
+            None => drop(unknown.insert(dependency.job_id)),
+        }
+    }
+    if let Some(id) = unknown.iter().min() {
+        let message = format!("job {} ({:?}) depends on job {id}, which does not exist", spec.id, spec.name);
+        return Err(AppError::invalid("unknown_dependency", message, "submit that job first or in the same array"));
+    }
+    let readiness = readiness(known);
+    let first = JobEvent::Submitted { waiting: readiness != Readiness::Met, needs_approval: false };
+    let state = tx.insert_job(now, submission, spec, &first)?;
+    if let Readiness::Unmet(dependency) = readiness
+        && let Some(job) = tx.job(spec.id)?
+    {
+        return Ok(tx.apply(now, job, &JobEvent::DependencyUnmet { dependency })?.progress.state.kind());
+    }
+    Ok(state)
+}

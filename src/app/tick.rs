@@ -1,0 +1,114 @@
+//! What happens by the passing of time.
+
+use std::time::Duration;
+
+use crate::app::advance::advance;
+use crate::app::outcome::lose;
+use crate::app::{AppError, Engine};
+use crate::domain::ids::BatchId;
+use crate::domain::job::event::JobEvent;
+use crate::domain::policy::LONGEST_BACKOFF_S;
+
+/// Back-offs ended in one go.
+const DUE_AT_ONCE: usize = 1000;
+
+impl Engine {
+    /// Ends what is over: back-offs, offers that nobody claimed, claims whose worker is silent. To be called about twice a second.
+    pub async fn tick(&self) -> Result<(), AppError> {
+        let now = self.clock.monotonic();
+        let (lost, unclaimed) = self.expired(now);
+        self.lose(lost).await?;
+        self.offer_again(unclaimed).await?;
+        let at = self.clock.now();
+        let due = self.store.read(move |db| Ok::<_, AppError>(db.due(at, LONGEST_BACKOFF_S, DUE_AT_ONCE)?)).await?;
+        if !due.is_empty() {
+            self.write(move |tx, now, dispatcher| {
+                for id in due {
+                    // It may have been cancelled meanwhile.
+                    if let Some(job) = tx
+                        .job(id)?
+                        .filter(|job| job.progress.state.kind() == crate::domain::job::state::StateKind::Backoff)
+                    {
+                        advance(tx, now, dispatcher, job, &JobEvent::BackoffEnded)?;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Which claims and offers are over. After a stall of this process nobody's silence proves anything: all begin anew.
+    fn expired(&self, now: Duration) -> (Vec<BatchId>, Vec<BatchId>) {
+        let mut live = self.live();
+        let stalled =
+            live.last_tick.replace(now).is_some_and(|last| now.saturating_sub(last) > self.settings.claim_expiry / 2);
+        if stalled {
+            tracing::warn!("the server stood still; all claims begin anew");
+            let (claims, offers) = (now + self.settings.claim_expiry, now + self.settings.offer_ttl);
+            live.claims.values_mut().for_each(|deadline| *deadline = claims);
+            live.offers.values_mut().for_each(|deadline| *deadline = offers);
+        }
+        let over = |(id, deadline): (&BatchId, &Duration)| (*deadline <= now).then_some(*id);
+        let mut lost: Vec<_> = live.claims.iter().filter_map(over).collect();
+        let mut unclaimed: Vec<_> = live.offers.iter().filter_map(over).collect();
+        lost.sort_unstable();
+        unclaimed.sort_unstable();
+        (lost, unclaimed)
+    }
+
+    /// Takes batches from workers that are gone.
+    pub(super) async fn lose(&self, batches: Vec<BatchId>) -> Result<(), AppError> {
+        if batches.is_empty() {
+            return Ok(());
+        }
+        let over = batches.clone();
+        let nodes = self
+            .write(move |tx, now, dispatcher| {
+                let mut nodes = Vec::new();
+                for id in batches {
+                    let Some(mut batch) = tx.batch(id)?.filter(|batch| batch.state.claim().is_some()) else { continue };
+                    lose(tx, now, dispatcher, &mut batch)?;
+                    tracing::warn!(batch.id = %id, repository = %batch.repository, worker.node = batch.state.node(), "worker lost; its batch waits for that node");
+                    nodes.extend(batch.state.node().map(str::to_owned));
+                }
+                Ok(nodes)
+            })
+            .await?;
+        let mut live = self.live();
+        over.iter().for_each(|id| {
+            live.claims.remove(id);
+        });
+        drop(live);
+        // A silent worker can take nothing either; it is back with its next heartbeat.
+        nodes.iter().for_each(|node| self.dispatcher.worker_gone(node));
+        Ok(())
+    }
+
+    async fn offer_again(&self, batches: Vec<BatchId>) -> Result<(), AppError> {
+        if batches.is_empty() {
+            return Ok(());
+        }
+        let over = batches.clone();
+        self.write(move |tx, _, _| {
+            for id in batches {
+                if let Some(mut batch) = tx.batch(id)?
+                    && batch.offer_again().is_ok()
+                {
+                    tx.update_batch(&batch)?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        let mut live = self.live();
+        for id in over {
+            live.offers.remove(&id);
+            self.broker.gone(id);
+        }
+        drop(live);
+        self.broker.announce();
+        Ok(())
+    }
+}

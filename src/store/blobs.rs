@@ -1,0 +1,117 @@
+//! Payload bytes as files named by their SHA-256.
+
+use std::path::{Path, PathBuf};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+
+use super::error::StoreError;
+use crate::domain::digest::Sha256Digest;
+
+/// A directory of blobs: `ab/cdef…`, and `tmp/` for those that are on their way.
+#[derive(Debug, Clone)]
+pub struct BlobStore {
+    root: PathBuf,
+    max_bytes: u64,
+}
+
+/// Why a blob was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// The bytes are not those of the name.
+    #[error("the body hashes to {found}, not to {wanted}")]
+    Mismatch {
+        /// The name it was sent under.
+        wanted: Sha256Digest,
+        /// What was sent.
+        found: Sha256Digest,
+    },
+    /// Larger than this server takes.
+    #[error("the body is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: u64,
+    },
+    /// The sender went away or was too slow.
+    #[error("the body could not be received")]
+    Receive(#[source] std::io::Error),
+    /// Our side.
+    #[error("the blob could not be stored")]
+    Store(#[source] StoreError),
+}
+
+impl BlobStore {
+    /// Opens the directory, making it where absent, and drops what an earlier life left half-done.
+    pub fn open(root: &Path, max_bytes: u64) -> Result<Self, StoreError> {
+        let tmp = root.join("tmp");
+        match std::fs::remove_dir_all(&tmp) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::io(format!("clear {}", tmp.display()))(e));
+            }
+            _ => {}
+        }
+        std::fs::create_dir_all(&tmp).map_err(StoreError::io(format!("make {}", tmp.display())))?;
+        Ok(Self { root: root.to_owned(), max_bytes })
+    }
+
+    /// Where a blob is or would be.
+    pub fn path(&self, digest: Sha256Digest) -> PathBuf {
+        let hex = digest.to_hex();
+        self.root.join(&hex[..2]).join(&hex[2..])
+    }
+
+    /// The size of a stored blob in bytes.
+    pub async fn size(&self, digest: Sha256Digest) -> Result<Option<u64>, StoreError> {
+        match tokio::fs::metadata(self.path(digest)).await {
+            Ok(meta) => Ok(Some(meta.len())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(StoreError::io(format!("look up blob {digest}"))(e)),
+        }
+    }
+
+    /// Receives a blob. It appears under its name only when it is whole and on stable storage; returns its size in bytes.
+    pub async fn put(&self, digest: Sha256Digest, mut body: impl AsyncRead + Unpin) -> Result<u64, BlobError> {
+        use sha2::Digest;
+        let store = |what: &str| {
+            let what = format!("{what} blob {digest}");
+            move |e| BlobError::Store(StoreError::io(what)(e))
+        };
+        let temporary = tempfile::NamedTempFile::new_in(self.root.join("tmp")).map_err(store("create"))?;
+        let (file, temporary) = temporary.into_parts();
+        let mut file = tokio::fs::File::from_std(file);
+        let mut hasher = sha2::Sha256::new();
+        let mut buffer = vec![0; 256 * 1024];
+        let mut size = 0u64;
+        loop {
+            let n = body.read(&mut buffer).await.map_err(BlobError::Receive)?;
+            if n == 0 {
+                break;
+            }
+            size += n as u64;
+            if size > self.max_bytes {
+                return Err(BlobError::TooLarge { limit: self.max_bytes });
+            }
+            hasher.update(&buffer[..n]);
+            file.write_all(&buffer[..n]).await.map_err(store("write"))?;
+        }
+        let found = Sha256Digest::new(hasher.finalize().into());
+        if found != digest {
+            return Err(BlobError::Mismatch { wanted: digest, found });
+        }
+        file.flush().await.map_err(store("write"))?;
+        file.sync_all().await.map_err(store("sync"))?;
+        let path = self.path(digest);
+        let folder = path.parent().unwrap_or(&self.root).to_owned();
+        tokio::task::spawn_blocking(move || {
+            std::fs::create_dir_all(&folder)?;
+            temporary.persist(&path).map_err(|e| e.error)?;
+            std::fs::File::open(&folder)?.sync_all()?;
+            // The folder itself may be new.
+            folder.parent().map_or(Ok(()), |root| std::fs::File::open(root)?.sync_all())
+        })
+        .await
+        .map_err(std::io::Error::other)
+        .flatten()
+        .map_err(store("store"))?;
+        Ok(size)
+    }
+}

@@ -1,0 +1,124 @@
+//! The jobs' logs, in a SQLite file of their own: losing the last second of a log in a power cut is no loss of a job.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, params};
+use tokio::sync::watch;
+
+use super::error::StoreError;
+use super::schema;
+use crate::domain::ids::JobId;
+
+/// Bytes of an attempt's log that are kept: its first half and its last half.
+pub const KEPT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Logs by job and attempt.
+#[derive(Clone)]
+pub struct LogStore {
+    connection: Arc<Mutex<Connection>>,
+    appended: watch::Sender<u64>,
+}
+
+/// A piece of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPiece {
+    /// Where it begins, in bytes from the log's start. More than was asked for means that the middle was dropped.
+    pub start: u64,
+    /// Its bytes.
+    pub data: Vec<u8>,
+}
+
+impl LogStore {
+    /// Opens the file, making it where absent.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self::new(schema::LOGS.open(path)?))
+    }
+
+    /// Logs that live as long as this value.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Ok(Self::new(schema::LOGS.open_in_memory()?))
+    }
+
+    fn new(connection: Connection) -> Self {
+        // Logs are appended from one connection only, so the checkpoint can be SQLite's own.
+        drop(connection.pragma_update(None, "wal_autocheckpoint", 1000));
+        Self { connection: Arc::new(Mutex::new(connection)), appended: watch::Sender::new(0) }
+    }
+
+    /// Tells whenever anything was appended to any log.
+    pub fn appended(&self) -> watch::Receiver<u64> {
+        self.appended.subscribe()
+    }
+
+    /// Appends a piece and returns the log's end. What is there already is skipped, so sending twice is sending once;
+    /// a piece that begins after the end is not stored (the sender goes on from the end that it is told).
+    pub async fn append(&self, job: JobId, attempt: u32, start: u64, data: Vec<u8>) -> Result<u64, StoreError> {
+        let end = self
+            .run(move |connection| {
+                let end = end(connection, job, attempt)?;
+                let fresh =
+                    data.get(usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX)..).unwrap_or_default();
+                if start > end || fresh.is_empty() {
+                    return Ok(end);
+                }
+                let packed = zstd::bulk::compress(fresh, 3).map_err(StoreError::io("compress a log"))?;
+                let transaction = connection.transaction()?;
+                transaction
+                    .prepare_cached(
+                        "INSERT INTO chunks (job, attempt, start, length, data) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    )?
+                    .execute(params![job.0, attempt, end, fresh.len(), packed])?;
+                let end = end + fresh.len() as u64;
+                transaction
+                    .prepare_cached(
+                        "DELETE FROM chunks WHERE job = ?1 AND attempt = ?2 AND start >= ?3 AND start + length <= ?4",
+                    )?
+                    .execute(params![job.0, attempt, KEPT_BYTES / 2, end.saturating_sub(KEPT_BYTES / 2)])?;
+                transaction.commit()?;
+                Ok(end)
+            })
+            .await?;
+        self.appended.send_modify(|count| *count += 1);
+        Ok(end)
+    }
+
+    /// The next piece at or after `from`; `None` at the end.
+    pub async fn read(&self, job: JobId, attempt: u32, from: u64) -> Result<Option<LogPiece>, StoreError> {
+        self.run(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT start, length, data FROM chunks WHERE job = ?1 AND attempt = ?2 AND start + length > ?3 ORDER BY start LIMIT 1",
+            )?;
+            let mut rows = statement.query(params![job.0, attempt, from])?;
+            let Some(row) = rows.next()? else { return Ok(None) };
+            let (start, length): (u64, usize) = (row.get(0)?, row.get(1)?);
+            let packed: Vec<u8> = row.get(2)?;
+            let mut data = zstd::bulk::decompress(&packed, length).map_err(StoreError::io("decompress a log"))?;
+            let skip = usize::try_from(from.saturating_sub(start)).unwrap_or(usize::MAX).min(data.len());
+            data.drain(..skip);
+            Ok(Some(LogPiece { start: start.max(from), data }))
+        })
+        .await
+    }
+
+    /// Where the log ends, in bytes.
+    pub async fn end(&self, job: JobId, attempt: u32) -> Result<u64, StoreError> {
+        self.run(move |connection| end(connection, job, attempt)).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let connection = Arc::clone(&self.connection);
+        tokio::task::spawn_blocking(move || work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner)))
+            .await
+            .unwrap_or(Err(StoreError::Stopped))
+    }
+}
+
+fn end(connection: &Connection, job: JobId, attempt: u32) -> Result<u64, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT coalesce(max(start + length), 0) FROM chunks WHERE job = ?1 AND attempt = ?2")?;
+    Ok(statement.query_row(params![job.0, attempt], |row| row.get(0))?)
+}

@@ -1,0 +1,191 @@
+//! Everything that must survive: jobs, events, batches (SQLite), logs (a second SQLite file) and blobs (files).
+//!
+//! Writes go through [`Store::write`]: a closure on a [`Tx`], committed before the call returns. Reads see committed data
+//! only. The operations are those of the use cases; no SQL leaves this module.
+
+mod batches;
+pub mod blobs;
+pub mod error;
+mod jobs;
+mod listing;
+pub mod logs;
+mod schema;
+mod tx;
+mod writer;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+
+pub use error::StoreError;
+pub use listing::JobFilter;
+pub use tx::{Db, Tx};
+use writer::{Request, Writer};
+
+/// The job database.
+#[derive(Clone)]
+pub struct Store {
+    backend: Arc<Backend>,
+    committed: watch::Sender<u64>,
+    epoch: u64,
+}
+
+enum Backend {
+    /// A file, a writer thread, and readers beside it.
+    File { writer: Writer, readers: Mutex<Vec<Connection>>, path: PathBuf, _leader: nix::fcntl::Flock<File> },
+    /// In memory, everything on the caller's thread: simulations are deterministic.
+    Inline { connection: Mutex<Connection> },
+}
+
+/// Idle read connections that are kept.
+const IDLE_READERS: usize = 8;
+
+impl Store {
+    /// Opens the database below `directory` as the leader, or fails with [`StoreError::NotLeader`].
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(directory).map_err(StoreError::io(format!("make {}", directory.display())))?;
+        let leader = lock(&directory.join("leader.lock"))?;
+        let path = directory.join("conveyor.db");
+        let connection = schema::JOBS.open(&path)?;
+        let (epoch, last_event) = begin_epoch(&connection)?;
+        let committed = watch::Sender::new(last_event);
+        let (writer, _thread) = Writer::start(connection, path.clone(), committed.clone())?;
+        let backend = Backend::File { writer, readers: Mutex::default(), path, _leader: leader };
+        Ok(Self { backend: Arc::new(backend), committed, epoch })
+    }
+
+    /// A database that lives as long as this value.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        let connection = schema::JOBS.open_in_memory()?;
+        let (epoch, last_event) = begin_epoch(&connection)?;
+        let backend = Backend::Inline { connection: Mutex::new(connection) };
+        Ok(Self { backend: Arc::new(backend), committed: watch::Sender::new(last_event), epoch })
+    }
+
+    /// The same database after its server died and started again. Simulations only: a file is simply opened again.
+    pub fn restarted(&self) -> Result<Self, StoreError> {
+        let Backend::Inline { connection } = &*self.backend else { return Err(StoreError::Stopped) };
+        let (epoch, last_event) = begin_epoch(&connection.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Ok(Self { backend: Arc::clone(&self.backend), committed: watch::Sender::new(last_event), epoch })
+    }
+
+    /// Number of this leadership; rises with each start.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Tells the number of the last committed event, and whenever it rises.
+    pub fn committed(&self) -> watch::Receiver<u64> {
+        self.committed.subscribe()
+    }
+
+    /// Runs `work` and commits what it did; its error undoes it. What is returned is on stable storage.
+    pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let (reply, result) = oneshot::channel();
+        let request = Box::new(Call { work: Some(work), result: None, reply });
+        match &*self.backend {
+            Backend::File { writer, .. } => writer.send(request).await.map_err(E::from)?,
+            Backend::Inline { connection } => {
+                let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+                writer::run_group(&mut connection, Path::new(":memory:"), vec![request], &self.committed);
+            }
+        }
+        result.await.unwrap_or_else(|_| Err(E::from(StoreError::Stopped)))
+    }
+
+    /// Reads a consistent state.
+    pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&Db<'_>) -> Result<T, E> + Send + 'static,
+    {
+        match &*self.backend {
+            Backend::Inline { connection } => {
+                let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+                work(&Db::new(&connection))
+            }
+            Backend::File { .. } => {
+                let backend = Arc::clone(&self.backend);
+                tokio::task::spawn_blocking(move || backend.read(work))
+                    .await
+                    .unwrap_or_else(|_| Err(E::from(StoreError::Stopped)))
+            }
+        }
+    }
+}
+
+impl Backend {
+    fn read<T, E: From<StoreError>>(&self, work: impl FnOnce(&Db<'_>) -> Result<T, E>) -> Result<T, E> {
+        let Self::File { readers, path, .. } = self else { return Err(E::from(StoreError::Stopped)) };
+        let idle = readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => schema::open_reader(path).map_err(E::from)?,
+        };
+        let result = (|| {
+            let snapshot = connection.unchecked_transaction().map_err(|e| E::from(e.into()))?;
+            let result = work(&Db::new(&snapshot));
+            drop(snapshot);
+            result
+        })();
+        let mut readers = readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.len() < IDLE_READERS {
+            readers.push(connection);
+        }
+        result
+    }
+}
+
+/// A typed request to the writer.
+struct Call<T, E, F> {
+    work: Option<F>,
+    result: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, E>>,
+}
+
+impl<T, E, F> Request for Call<T, E, F>
+where
+    T: Send,
+    E: From<StoreError> + Send,
+    F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
+        self.result = self.work.take().map(|work| work(tx));
+        matches!(self.result, Some(Ok(_)))
+    }
+
+    fn reply(self: Box<Self>, commit: Option<StoreError>) {
+        let result = match (self.result, commit) {
+            (Some(Ok(_)), Some(error)) | (None, Some(error)) => Err(E::from(error)),
+            (Some(result), _) => result,
+            (None, None) => Err(E::from(StoreError::Stopped)),
+        };
+        // A caller that no longer waits does not need the reply.
+        drop(self.reply.send(result));
+    }
+}
+
+/// Takes the leader's lock; it is held until the file is closed, also by death.
+fn lock(path: &Path) -> Result<nix::fcntl::Flock<File>, StoreError> {
+    let file = File::create(path).map_err(StoreError::io(format!("open {}", path.display())))?;
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock)
+        .map_err(|_| StoreError::NotLeader { path: path.to_owned() })
+}
+
+/// Begins a leadership; returns its number and that of the last event.
+fn begin_epoch(connection: &Connection) -> Result<(u64, u64), StoreError> {
+    let epoch =
+        connection
+            .query_row("UPDATE meta SET value = value + 1 WHERE key = 'epoch' RETURNING value", [], |row| row.get(0))?;
+    let last = connection.query_row("SELECT coalesce(max(number), 0) FROM events", [], |row| row.get(0))?;
+    Ok((epoch, last))
+}

@@ -1,0 +1,76 @@
+//! Opening a database file and bringing its schema up to date.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::StoreError;
+
+/// One database's migrations: `user_version` counts those that were applied.
+pub(super) struct Schema {
+    pub(super) migrations: &'static [&'static str],
+    /// `FULL` or `NORMAL`.
+    pub(super) synchronous: &'static str,
+}
+
+pub(super) const JOBS: Schema = Schema { migrations: &[include_str!("migrations/0001_jobs.sql")], synchronous: "FULL" };
+pub(super) const LOGS: Schema =
+    Schema { migrations: &[include_str!("migrations/0001_logs.sql")], synchronous: "NORMAL" };
+
+impl Schema {
+    /// Opens (and makes, where absent) a database in a file that only its owner can read.
+    pub(super) fn open(&self, path: &Path) -> Result<Connection, StoreError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(StoreError::io(format!("open database {}", path.display())))?;
+        let mut connection =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        self.prepare(&mut connection, path)?;
+        Ok(connection)
+    }
+
+    /// A database in memory, for simulations.
+    pub(super) fn open_in_memory(&self) -> Result<Connection, StoreError> {
+        let mut connection = Connection::open_in_memory()?;
+        self.prepare(&mut connection, Path::new(":memory:"))?;
+        Ok(connection)
+    }
+
+    fn prepare(&self, connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+        connection.pragma_update(None, "synchronous", self.synchronous)?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "cache_size", -32_768)?;
+        // Checkpoints run beside the writer (see `writer`), never inside a commit.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        connection.busy_timeout(std::time::Duration::from_secs(10))?;
+
+        let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let known = u32::try_from(self.migrations.len()).unwrap_or(u32::MAX);
+        if found > known {
+            return Err(StoreError::TooNew { path: path.to_owned(), found, known });
+        }
+        for (version, sql) in (1u32..).zip(self.migrations).skip(found as usize) {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(sql)?;
+            transaction.pragma_update(None, "user_version", version)?;
+            transaction.commit()?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens a connection that cannot write.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}

@@ -1,0 +1,156 @@
+//! The one thread that writes: it commits many requests together, each under a savepoint of its own.
+//!
+//! That is where throughput comes from; durability is never weakened (`synchronous=FULL`).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, watch};
+
+use super::error::StoreError;
+use super::tx::Tx;
+
+/// Requests committed together at the most.
+const GROUP: usize = 512;
+/// Requests that may wait for the writer; beyond that callers wait.
+const QUEUE: usize = 4096;
+/// Commits between two checkpoints.
+const CHECKPOINT_EVERY: u32 = 64;
+
+/// One request: `run` works inside its savepoint, `reply` tells the caller, after the commit.
+pub(super) trait Request: Send {
+    /// Does the work; `false` undoes it.
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool;
+    /// Tells the caller; `commit` is the error that undid the whole group, if there was one.
+    fn reply(self: Box<Self>, commit: Option<StoreError>);
+}
+
+/// Sends requests to the writer thread. Dropping the last one ends the thread after what is queued.
+#[derive(Clone)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Box<dyn Request>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(
+        connection: Connection,
+        path: PathBuf,
+        committed: watch::Sender<u64>,
+    ) -> Result<(Self, std::thread::JoinHandle<()>), StoreError> {
+        let (queue, requests) = mpsc::channel(QUEUE);
+        let (due, wanted) = sync_channel(1);
+        let checkpointed = path.clone();
+        std::thread::Builder::new()
+            .name("store-checkpoint".into())
+            .spawn(move || checkpoint(&checkpointed, &wanted))
+            .map_err(StoreError::io("start the checkpoint thread"))?;
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || write(connection, &path, requests, &committed, &due))
+            .map_err(StoreError::io("start the database writer thread"))?;
+        Ok((Self { queue }, thread))
+    }
+
+    /// Queues a request; waits while the queue is full.
+    pub(super) async fn send(&self, request: Box<dyn Request>) -> Result<(), StoreError> {
+        self.queue.send(request).await.map_err(|_| StoreError::Stopped)
+    }
+}
+
+fn write(
+    mut connection: Connection,
+    path: &std::path::Path,
+    mut requests: mpsc::Receiver<Box<dyn Request>>,
+    committed: &watch::Sender<u64>,
+    checkpoint_due: &SyncSender<()>,
+) {
+    let mut commits = 0u32;
+    while let Some(first) = requests.blocking_recv() {
+        let group = std::iter::once(first).chain(std::iter::from_fn(|| requests.try_recv().ok())).take(GROUP).collect();
+        run_group(&mut connection, path, group, committed);
+        commits += 1;
+        if commits.is_multiple_of(CHECKPOINT_EVERY) {
+            // A full channel means that a checkpoint is running already.
+            let _ = checkpoint_due.try_send(());
+        }
+    }
+}
+
+/// Runs a group of requests in one transaction and replies to each after the commit.
+pub(super) fn run_group(
+    connection: &mut Connection,
+    path: &std::path::Path,
+    mut group: Vec<Box<dyn Request>>,
+    committed: &watch::Sender<u64>,
+) {
+    let outcome = (|| {
+        let mut transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let mut last_event = 0;
+        for request in &mut group {
+            let savepoint = transaction.savepoint()?;
+            let mut tx = Tx::new(&savepoint);
+            // A panic is the fault of one request and must not take the others' work with it.
+            let keep = catch_unwind(AssertUnwindSafe(|| request.run(&mut tx))).unwrap_or(false);
+            let event = tx.last_event();
+            if keep {
+                savepoint.commit()?;
+                last_event = event.max(last_event);
+            } else {
+                drop(savepoint);
+            }
+        }
+        crate::crash::point("store.before-commit");
+        transaction.commit()?;
+        crate::crash::point("store.committed");
+        Ok(last_event)
+    })();
+    match outcome {
+        Ok(last_event) => {
+            if last_event > 0 {
+                committed.send_if_modified(|number| std::mem::replace(number, last_event.max(*number)) < last_event);
+            }
+            group.into_iter().for_each(|request| request.reply(None));
+        }
+        Err(error) => {
+            let error: StoreError = error;
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                requests = group.len(),
+                "database commit failed; nothing of it was kept"
+            );
+            let full = matches!(error, StoreError::Full { .. });
+            let mut error = Some(error);
+            for request in group {
+                let each = if full {
+                    StoreError::Full { path: path.to_owned() }
+                } else {
+                    error.take().unwrap_or(StoreError::Stopped)
+                };
+                request.reply(Some(each));
+            }
+        }
+    }
+}
+
+/// Moves committed pages from the log into the database, beside the writer, whenever it is told to.
+fn checkpoint(path: &std::path::Path, wanted: &Receiver<()>) {
+    let connection = match Connection::open(path) {
+        Ok(connection) => connection,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, path = %path.display(), "cannot open the database for checkpoints; its log will grow");
+            return;
+        }
+    };
+    while wanted.recv().is_ok() {
+        let checkpointed = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if let Err(error) = checkpointed {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "checkpoint failed; the next one will do its work"
+            );
+        }
+    }
+}
