@@ -220,3 +220,10 @@ fn address(text: &str) -> Result<Url, ClientError> {
     }
     Ok(url)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod stub;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
