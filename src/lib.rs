@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` has the code map; `domain` is pure, `app` holds the use cases, the rest are adapters.
 
 pub mod client;
+pub mod config;
 pub mod cvmfs;
 pub mod domain;
 pub mod payload;
