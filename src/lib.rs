@@ -5,6 +5,8 @@
 pub mod app;
 pub mod broker;
 pub mod crash;
+pub mod client;
+pub mod config;
 pub mod cvmfs;
 pub mod domain;
 pub mod payload;

@@ -1,0 +1,246 @@
+//! What each role runs with, after flags, environment, file and defaults are weighed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::secret::read_token_file;
+use super::value::Setting;
+use super::{Config, ConfigError};
+use crate::client::Token;
+use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
+
+const DEFAULT_PORT: u16 = 8080;
+const DEFAULT_MAX_BLOB_BYTES: u64 = 64 << 30;
+const DEFAULT_SLOTS: u32 = 4;
+
+/// Flags that every client command has.
+#[derive(Debug, Clone, Default)]
+pub struct ClientFlags {
+    /// `--url`.
+    pub url: Option<String>,
+    /// `--token-file`.
+    pub token_file: Option<PathBuf>,
+}
+
+/// How to reach the server.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Its address.
+    pub url: String,
+    /// What lets us in.
+    pub token: Option<Token>,
+}
+
+/// Flags of `conveyor server`.
+#[derive(Debug, Clone, Default)]
+pub struct ServerFlags {
+    /// `--listen`; empty when not given.
+    pub listen: Vec<SocketAddr>,
+    /// `--state-dir`.
+    pub state_dir: Option<PathBuf>,
+    /// `--token-file`.
+    pub token_file: Option<PathBuf>,
+}
+
+/// What the server runs with.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Addresses to listen on, unless systemd hands over sockets.
+    pub listen: Vec<SocketAddr>,
+    /// Where everything durable is.
+    pub state_dir: PathBuf,
+    /// What clients and workers must show.
+    pub token: Option<Token>,
+    /// Whether jobs may be looked at without a token.
+    pub anonymous_read: bool,
+    /// How long a worker may be silent until its claims are lost.
+    pub claim_expiry: Duration,
+    /// Largest blob accepted.
+    pub max_blob_bytes: u64,
+    /// The repositories that jobs are accepted for.
+    pub repositories: Repositories,
+}
+
+/// Flags of `conveyor worker`.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerFlags {
+    /// `--url` and `--token-file`.
+    pub client: ClientFlags,
+    /// `--worker-name`.
+    pub name: Option<String>,
+    /// `--temp-dir`.
+    pub temp_dir: Option<PathBuf>,
+    /// `--fleet`.
+    pub fleet: Option<String>,
+    /// `--slots`.
+    pub slots: Option<u32>,
+    /// `--state-dir`.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// What a worker runs with.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// How to reach the server.
+    pub client: ClientConfig,
+    /// The name of this machine: what is lost here is looked for here.
+    pub node: String,
+    /// The fleet it serves.
+    pub fleet: String,
+    /// Batches at a time.
+    pub slots: u32,
+    /// Where its journal is.
+    pub state_dir: PathBuf,
+    /// Where payloads are fetched and unpacked; nothing else may be kept there.
+    pub temp_dir: PathBuf,
+    /// Where repositories that it writes by itself are.
+    pub repositories_dir: PathBuf,
+    /// Where the keys of repositories are.
+    pub keys_dir: PathBuf,
+    /// The account that payloads run as.
+    pub run_as: Option<String>,
+}
+
+impl Config {
+    /// What a client command runs with.
+    pub fn client(&self, flags: &ClientFlags) -> Result<ClientConfig, ConfigError> {
+        let file = &self.file.client;
+        let url = flags
+            .url
+            .as_deref()
+            .or_else(|| self.environment.get("CONVEYOR_URL"))
+            .or(file.url.get().map(String::as_str));
+        let url = url.map_or_else(|| self.old_url(), str::to_owned);
+        let token = match self.said_token(flags.token_file.as_deref())? {
+            Some(token) => Some(token),
+            None => self.client_token()?,
+        };
+        Ok(ClientConfig { url, token })
+    }
+
+    /// What the server runs with.
+    pub fn server(&self, flags: &ServerFlags) -> Result<ServerConfig, ConfigError> {
+        let file = &self.file.server;
+        let listen = if !flags.listen.is_empty() { flags.listen.clone() } else { self.listen()? };
+        let token = match self.said_token(flags.token_file.as_deref())? {
+            Some(token) => Some(token),
+            None => file.token_file.get().map(|path| read_token_file(path)).transpose()?,
+        };
+        Ok(ServerConfig {
+            listen,
+            state_dir: self.state_dir(flags.state_dir.as_ref(), &file.state_dir, "/var/lib/conveyor"),
+            token,
+            anonymous_read: file.anonymous_read.get().copied().unwrap_or(false),
+            claim_expiry: Duration::from_secs(
+                ranged("[server] claim_expiry_s", &file.claim_expiry_s, 30, 5, 3600)?.into(),
+            ),
+            max_blob_bytes: file.max_blob_bytes.get().copied().unwrap_or(DEFAULT_MAX_BLOB_BYTES),
+            repositories: self.file.repositories.clone(),
+        })
+    }
+
+    /// What a worker runs with.
+    pub fn worker(&self, flags: &WorkerFlags) -> Result<WorkerConfig, ConfigError> {
+        let file = &self.file.worker;
+        let said_url = flags.client.url.as_deref().or_else(|| self.environment.get("CONVEYOR_URL"));
+        let url = said_url.or(file.server.get().map(String::as_str)).or(self.file.client.url.get().map(String::as_str));
+        let token = match (self.said_token(flags.client.token_file.as_deref())?, file.token_file.get()) {
+            (Some(token), _) => Some(token),
+            (None, Some(path)) => Some(read_token_file(path)?),
+            (None, None) => self.client_token()?,
+        };
+        let node = match flags.name.as_ref().or(file.node.get()).or(file.name.get()) {
+            Some(node) => node.clone(),
+            None => nix::unistd::gethostname()
+                .ok()
+                .and_then(|name| name.into_string().ok())
+                .unwrap_or_else(|| "localhost".into()),
+        };
+        let fleet = flags.fleet.as_ref().or(file.fleet.get()).cloned().unwrap_or_else(|| DEFAULT_FLEET.into());
+        let state_dir = self.state_dir(flags.state_dir.as_ref(), &file.state_dir, "/var/lib/conveyor-worker");
+        let temp_dir = flags.temp_dir.as_ref().or(file.temp_dir.get()).cloned();
+        let slots = Setting(flags.slots.or(file.slots.get().copied()));
+        let path = |setting: &Setting<PathBuf>, default: &str| setting.get().cloned().unwrap_or_else(|| default.into());
+        Ok(WorkerConfig {
+            client: ClientConfig { url: url.map_or_else(|| self.old_url(), str::to_owned), token },
+            node: word("the worker's name (--worker-name or [worker] node)", node)?,
+            fleet: word("the worker's fleet (--fleet or [worker] fleet)", fleet)?,
+            slots: ranged("[worker] slots", &slots, DEFAULT_SLOTS, 1, 1000)?,
+            temp_dir: temp_dir.unwrap_or_else(|| state_dir.join("tmp")),
+            state_dir,
+            repositories_dir: path(&file.repositories_dir, "/srv/cvmfs"),
+            keys_dir: path(&file.keys_dir, "/etc/cvmfs/keys"),
+            run_as: file.run_as.get().cloned(),
+        })
+    }
+
+    /// The server's address as the old keys give it.
+    fn old_url(&self) -> String {
+        let host = self.file.server.host.get().map_or("localhost", String::as_str);
+        let scheme = if host.starts_with("http://") || host.starts_with("https://") { "" } else { "http://" };
+        format!(
+            "{scheme}{}:{}",
+            host.trim_end_matches('/'),
+            self.file.server.port.get().copied().unwrap_or(DEFAULT_PORT)
+        )
+    }
+
+    fn listen(&self) -> Result<Vec<SocketAddr>, ConfigError> {
+        let file = &self.file.server;
+        if file.listen.is_empty() {
+            // The old program listened on all addresses, whatever its host said.
+            let old = file.host.get().is_some() || file.port.get().is_some();
+            let port = file.port.get().copied().unwrap_or(DEFAULT_PORT);
+            return Ok(vec![SocketAddr::from((if old { [0, 0, 0, 0] } else { [127, 0, 0, 1] }, port))]);
+        }
+        let parse = |text: &String| {
+            let why = format!("has {text:?}; write an address and a port, such as 127.0.0.1:8080 or [::]:8080");
+            text.parse().map_err(|_| ConfigError::Value { key: "[server] listen".into(), why })
+        };
+        file.listen.iter().map(parse).collect()
+    }
+
+    fn state_dir(&self, flag: Option<&PathBuf>, file: &Setting<PathBuf>, default: &str) -> PathBuf {
+        let systemd =
+            || self.environment.get("STATE_DIRECTORY").and_then(|list| list.split(':').next()).map(PathBuf::from);
+        flag.or(file.get()).cloned().or_else(systemd).unwrap_or_else(|| default.into())
+    }
+
+    /// The token that a flag or the environment gives, which goes for all roles.
+    fn said_token(&self, flag: Option<&Path>) -> Result<Option<Token>, ConfigError> {
+        if let Some(path) = flag {
+            return read_token_file(path).map(Some);
+        }
+        if let Some(text) = self.environment.get("CONVEYOR_TOKEN") {
+            let refuse = |error: crate::client::TokenError| ConfigError::Value {
+                key: "CONVEYOR_TOKEN".into(),
+                why: format!("is not usable: {error}"),
+            };
+            return Token::new(text).map(Some).map_err(refuse);
+        }
+        self.environment.get("CONVEYOR_TOKEN_FILE").map(|path| read_token_file(Path::new(path))).transpose()
+    }
+
+    fn client_token(&self) -> Result<Option<Token>, ConfigError> {
+        let refuse = |why: String| ConfigError::Value { key: "[client] token".into(), why };
+        match (self.file.client.token.get(), self.file.client.token_file.get()) {
+            (Some(_), Some(_)) => Err(refuse("and token_file are both set; keep one".into())),
+            (Some(text), None) => Token::new(text).map(Some).map_err(|error| refuse(format!("is not usable: {error}"))),
+            (None, path) => path.map(|path| read_token_file(path)).transpose(),
+        }
+    }
+}
+
+fn ranged(key: &str, setting: &Setting<u32>, default: u32, least: u32, most: u32) -> Result<u32, ConfigError> {
+    let value = setting.get().copied().unwrap_or(default);
+    let why = || format!("is {value}; it must be between {least} and {most}");
+    if (least..=most).contains(&value) { Ok(value) } else { Err(ConfigError::Value { key: key.into(), why: why() }) }
+}
+
+fn word(key: &str, text: String) -> Result<String, ConfigError> {
+    let fits =
+        (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-@".contains(&b));
+    let why = || format!("is {text:?}; use 1 to 128 letters, digits and . _ - @");
+    if fits { Ok(text) } else { Err(ConfigError::Value { key: key.into(), why: why() }) }
+}
