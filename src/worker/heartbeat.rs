@@ -1,0 +1,57 @@
+//! Shows the server that this worker lives, and carries out what it answers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::Worker;
+use super::failure::WorkerError;
+use super::held::Stop;
+use crate::client::ClientError;
+use crate::domain::protocol::{HeartbeatRequest, RecoverRequest};
+
+/// Pause after a heartbeat that was not answered.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+/// Beats for ever. Ends only when this worker must not go on: the server knows a later life of this node.
+pub(super) async fn run(worker: Arc<Worker>, recover: UnboundedSender<RecoverRequest>) -> WorkerError {
+    let client = worker.client.with_retry_for(Duration::ZERO);
+    loop {
+        let request = HeartbeatRequest {
+            node: worker.settings.node.clone(),
+            instance: worker.instance,
+            fleet: worker.settings.fleet.clone(),
+            free_slots: worker.free_slots(),
+            claims: worker.held.claims(),
+        };
+        let asked = Instant::now();
+        let pause = match client.heartbeat(&request).await {
+            Ok(reply) => {
+                worker.held.confirm(asked, Duration::from_secs(reply.expires_in_s.into()));
+                for batch in reply.cancel {
+                    worker.held.stop(batch, Stop::Release);
+                }
+                // A claim made after this heartbeat was sent is not in it, and not lost.
+                for batch in reply.lost {
+                    tracing::warn!(batch.id = %batch, "the claim on this batch is lost");
+                    worker.held.stop(batch, Stop::Lost);
+                }
+                for request in reply.recover {
+                    if recover.send(request).is_err() {
+                        return WorkerError::Stopped;
+                    }
+                }
+                Duration::from_millis(reply.next_in_ms.clamp(50, 60_000).into())
+            }
+            Err(ClientError::Refused { status: 409, detail, .. }) if detail.code == "superseded" => {
+                return WorkerError::Superseded { node: worker.settings.node.clone() };
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the server did not answer the heartbeat");
+                PAUSE_AFTER_FAILURE
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}

@@ -1,0 +1,202 @@
+//! The worker: claims batches, runs their payloads, drives the publisher, reports.
+//!
+//! One worker runs on a node at a time (a lock in its state directory). All it knows is in memory: what a lost life left
+//! behind is found out from the repository, on request of the server.
+
+mod batch;
+mod failure;
+mod fence;
+mod heartbeat;
+mod held;
+mod log;
+mod recover;
+mod source;
+mod stage;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::client::{Client, ClientError};
+use crate::domain::ids::InstanceId;
+use crate::domain::protocol::{ClaimRequest, Offer};
+use crate::payload::fetch::{FetchLimits, Fetcher};
+use crate::publisher::Publisher;
+pub use failure::WorkerError;
+use held::Held;
+
+/// What a worker is told.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// The name of this machine: what is lost here is looked for here.
+    pub node: String,
+    /// The fleet that it serves.
+    pub fleet: String,
+    /// Batches at a time.
+    pub slots: u32,
+    /// Where its lock is.
+    pub state_dir: PathBuf,
+    /// Where payloads are fetched and scripts run; cleared at the start, so nothing else may be kept there.
+    pub temp_dir: PathBuf,
+    /// The account that scripts run as; needed where the worker is root.
+    pub run_as: Option<Account>,
+    /// What a download may cost.
+    pub fetch: FetchLimits,
+}
+
+/// A user and a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account {
+    /// Numeric user.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+}
+
+/// How long an offer is waited for in one request.
+const OFFER_WAIT: Duration = Duration::from_secs(25);
+/// Pause after a request for offers failed.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+/// A running worker's parts, shared by its tasks.
+struct Worker {
+    client: Client,
+    publisher: Arc<dyn Publisher>,
+    fetcher: Fetcher,
+    settings: WorkerSettings,
+    instance: InstanceId,
+    held: Held,
+    slots: Arc<Semaphore>,
+}
+
+/// Runs until `shutdown` says true (then what is staged is given back and what is being published is finished), or until
+/// the worker must not go on.
+pub async fn run(
+    client: Client,
+    publisher: Arc<dyn Publisher>,
+    settings: WorkerSettings,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), WorkerError> {
+    let _lock = lock(&settings.state_dir)?;
+    clear(&settings.temp_dir)?;
+    let worker = Arc::new(Worker {
+        client,
+        publisher,
+        fetcher: Fetcher::new(settings.fetch)?,
+        instance: InstanceId(uuid::Uuid::now_v7()),
+        held: Held::default(),
+        slots: Arc::new(Semaphore::new(settings.slots as usize)),
+        settings,
+    });
+    tracing::info!(worker.name = worker.settings.node, fleet = worker.settings.fleet, slots = worker.settings.slots, "worker started");
+
+    // Tasks end with this set, also when this future is dropped.
+    let mut tasks = JoinSet::new();
+    let mut heartbeats = JoinSet::new();
+    let (recover, mut to_recover) = tokio::sync::mpsc::unbounded_channel();
+    heartbeats.spawn(heartbeat::run(Arc::clone(&worker), recover));
+    let result = loop {
+        tokio::select! {
+            biased;
+            _ = shutdown.wait_for(|stop| *stop) => break Ok(()),
+            ended = heartbeats.join_next() => break match ended {
+                Some(Ok(error)) => Err(error),
+                Some(Err(panic)) => Err(WorkerError::Panicked(panic.to_string())),
+                None => Ok(()),
+            },
+            Some(request) = to_recover.recv() => drop(tasks.spawn(recover::run(Arc::clone(&worker), request))),
+            Some(ended) = tasks.join_next() => {
+                if let Err(panic) = ended {
+                    tracing::error!(error = %panic, "a batch's task panicked; its claim expires and the batch is recovered");
+                }
+            }
+            offers = worker.next_offers() => {
+                for (offer, permit) in offers {
+                    tasks.spawn(Arc::clone(&worker).take(offer, permit));
+                }
+            }
+        }
+    };
+    worker.held.stop_all();
+    if !tasks.is_empty() {
+        tracing::info!(batches = tasks.len(), "worker stops; what is being published is finished first");
+    }
+    while tasks.join_next().await.is_some() {}
+    result
+}
+
+impl Worker {
+    /// Waits for a free slot, then for offers. Cancel-safe: an offer that is dropped is made again by the server.
+    async fn next_offers(&self) -> Vec<(Offer, tokio::sync::OwnedSemaphorePermit)> {
+        let Ok(first) = Arc::clone(&self.slots).acquire_owned().await else { return std::future::pending().await };
+        let mut permits = vec![first];
+        permits.extend(std::iter::from_fn(|| Arc::clone(&self.slots).try_acquire_owned().ok()));
+        let free = u32::try_from(permits.len()).unwrap_or(u32::MAX);
+        let client = self.client.with_retry_for(Duration::ZERO);
+        match client.offers(&self.settings.fleet, &self.settings.node, self.instance, OFFER_WAIT, free).await {
+            Ok(list) => list.offers.into_iter().zip(permits).collect(),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot ask for offers; trying again");
+                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                Vec::new()
+            }
+        }
+    }
+
+    /// Claims an offered batch and runs it to its end.
+    async fn take(self: Arc<Self>, offer: Offer, permit: tokio::sync::OwnedSemaphorePermit) {
+        let request = ClaimRequest { generation: offer.generation, node: self.settings.node.clone(), instance: self.instance };
+        match self.client.claim(offer.batch_id, &request).await {
+            Ok(claim) => {
+                crate::crash::point("worker.claimed");
+                batch::run(Arc::clone(&self), offer.batch_id, claim).await;
+            }
+            Err(ClientError::Refused { status: 409 | 404, detail, .. }) => {
+                tracing::debug!(batch.id = %offer.batch_id, reason = detail.message, "offer is gone");
+            }
+            Err(error) => {
+                tracing::warn!(batch.id = %offer.batch_id, error = &error as &dyn std::error::Error, "cannot claim the batch; the server will offer it again");
+            }
+        }
+        drop(permit);
+    }
+
+    fn free_slots(&self) -> u32 {
+        u32::try_from(self.slots.available_permits()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Makes sure that this is the only worker with this state directory.
+fn lock(state_dir: &Path) -> Result<nix::fcntl::Flock<File>, WorkerError> {
+    let path = state_dir.join("worker.lock");
+    let io = |source| WorkerError::Io { what: format!("open {}", path.display()), source };
+    std::fs::create_dir_all(state_dir).map_err(io)?;
+    let file = File::create(&path).map_err(io)?;
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock)
+        .map_err(|_| WorkerError::AlreadyRuns { lock: path.clone() })
+}
+
+/// Empties the temporary directory of what an earlier life left there.
+fn clear(temp_dir: &Path) -> Result<(), WorkerError> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let io = |source| WorkerError::Io { what: format!("clear {}", temp_dir.display()), source };
+    // Scripts of another account pass through, but cannot look around.
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(temp_dir).map_err(io)?;
+    for entry in std::fs::read_dir(temp_dir).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.is_dir() && !path.is_symlink() {
+            for folder in walkdir::WalkDir::new(&path).into_iter().flatten().filter(|entry| entry.file_type().is_dir()) {
+                // A script may have left directories that their owner cannot write in.
+                let _ = std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700));
+            }
+            std::fs::remove_dir_all(&path).map_err(io)?;
+        } else {
+            std::fs::remove_file(&path).map_err(io)?;
+        }
+    }
+    Ok(())
+}
