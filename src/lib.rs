@@ -2,6 +2,7 @@
 //!
 //! `ARCHITECTURE.md` has the code map; `domain` is pure, `app` holds the use cases, the rest are adapters.
 
+pub mod crash;
 pub mod cvmfs;
 pub mod domain;
 pub mod payload;

@@ -37,9 +37,7 @@ impl RepositoryName {
         let part_is_valid = |part: &str| {
             !part.is_empty()
                 && !part.starts_with('-')
-                && part
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+                && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
         };
         let valid = name.len() <= 60 && name.contains('.') && name.split('.').all(part_is_valid);
         if valid { Ok(Self(name)) } else { Err(NameError::Repository(name)) }
@@ -152,14 +150,19 @@ mod tests {
             assert!(RepositoryName::new(good).is_ok(), "{good}");
         }
         let long = format!("{}.org", "a".repeat(60));
-        for bad in ["", "-h", "nodots", "a..b", ".a.b", "a.b.", "a/b.c", "../x.y", "A.b", "a.-b", "a b.c", "a.b\n", "ü.de", &long] {
+        for bad in [
+            "", "-h", "nodots", "a..b", ".a.b", "a.b.", "a/b.c", "../x.y", "A.b", "a.-b", "a b.c", "a.b\n", "ü.de",
+            &long,
+        ] {
             assert!(RepositoryName::new(bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn a_lease_path_is_normalised_and_never_climbs() {
-        for (given, want) in [("", "/"), ("/", "/"), ("a", "/a"), ("//a///b/", "/a/b"), ("/ä b/c", "/ä b/c"), ("/a/...", "/a/...")] {
+        for (given, want) in
+            [("", "/"), ("/", "/"), ("a", "/a"), ("//a///b/", "/a/b"), ("/ä b/c", "/ä b/c"), ("/a/...", "/a/...")]
+        {
             assert_eq!(LeasePath::new(given).unwrap().as_str(), want);
         }
         for bad in ["/..", "/a/../b", "/./a", "/../other.repo/x", "/a\nb", "/a\0b"] {
