@@ -35,7 +35,7 @@ impl<'r> Tree<'r> {
     }
 
     /// Visits a directory and all below it, parents first.
-    pub fn walk(&mut self, top: &[u8], visit: &mut dyn FnMut(&[u8], &Entry) -> Result<(), Error>) -> Result<(), Error> {
+    pub fn walk(&mut self, top: &[u8], mut visit: impl FnMut(&[u8], &Entry) -> Result<(), Error>) -> Result<(), Error> {
         let entry = self.lookup(top)?.ok_or_else(|| Error::Missing(format!("/{}", String::from_utf8_lossy(top))))?;
         let mut pending = vec![(top.to_vec(), entry)];
         while let Some((path, entry)) = pending.pop() {
