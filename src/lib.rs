@@ -4,9 +4,9 @@
 
 pub mod app;
 pub mod broker;
-pub mod crash;
 pub mod client;
 pub mod config;
+pub mod crash;
 pub mod cvmfs;
 pub mod domain;
 pub mod payload;

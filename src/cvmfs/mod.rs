@@ -1,1 +1,30 @@
-//! The repository format of CernVM-FS, usable without the rest of Conveyor.
+//! The repository format of CernVM-FS as a library: hashes, objects, catalogs, manifest, whitelist, tags.
+//!
+//! It knows nothing of the rest of Conveyor. Calls are synchronous; nothing looks at a clock, every function that needs
+//! the time takes it as seconds since 1970. CernVM-FS's own sources are the reference; docs name the file.
+//!
+//! * [`reader`] opens a repository through any [`fetch::Fetch`], verifies it from the public key down, and reads it.
+//! * [`stratum0`] makes one on disk and publishes into it.
+
+pub mod catalog;
+pub mod certificate;
+mod database;
+pub mod durable;
+pub mod error;
+pub mod fetch;
+pub mod hash;
+pub mod history;
+pub mod keys;
+pub mod manifest;
+pub mod metainfo;
+pub mod object;
+pub mod reader;
+pub mod reflog;
+pub mod revisions;
+pub mod signature;
+pub mod staging;
+pub mod stratum0;
+pub mod tree;
+pub mod whitelist;
+
+pub use error::Error;

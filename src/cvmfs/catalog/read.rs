@@ -1,0 +1,182 @@
+//! Reading a catalog.
+
+use std::path::Path;
+
+use rusqlite::OptionalExtension;
+
+use super::super::Error;
+use super::super::database::{Database, bytes};
+use super::super::hash::{Algorithm, ContentHash};
+use super::schema::VERSION;
+use super::{Counters, Entry, Flags, PathHash, Statistics};
+
+/// A piece of a large file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Where in the file it starts.
+    pub offset: u64,
+    /// Its bytes, uncompressed.
+    pub size: u64,
+    /// Its object.
+    pub hash: ContentHash,
+}
+
+/// Another catalog that continues this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NestedCatalog {
+    /// The directory at which it does.
+    pub path: Vec<u8>,
+    /// Its object.
+    pub hash: ContentHash,
+    /// Its size, uncompressed.
+    pub size: u64,
+}
+
+/// An open catalog.
+#[derive(Debug)]
+pub struct Catalog {
+    pub(super) database: Database,
+    schema_revision: u32,
+}
+
+impl Catalog {
+    /// Opens a catalog's (uncompressed) file; `hash` names it in errors. Revisions of the schema before 4 are refused.
+    pub fn open(path: &Path, hash: &ContentHash) -> Result<Self, Error> {
+        Self::over(Database::open_read_only(path, format!("the catalog {hash}"))?)
+    }
+
+    pub(super) fn over(database: Database) -> Result<Self, Error> {
+        let schema_revision = database.schema_revision(VERSION)?;
+        if schema_revision < 4 {
+            return Err(Error::Unsupported(format!("{} of schema revision {schema_revision}", database.what)));
+        }
+        Ok(Self { database, schema_revision })
+    }
+
+    /// The revision of the schema, 4 to 7.
+    pub fn schema_revision(&self) -> u32 {
+        self.schema_revision
+    }
+
+    /// The entry at a path.
+    pub fn lookup(&self, path: &[u8]) -> Result<Option<Entry>, Error> {
+        let key = PathHash::of(path);
+        let columns = Entry::columns(self.schema_revision);
+        let sql = format!("SELECT {columns} FROM catalog WHERE md5path_1 = ?1 AND md5path_2 = ?2");
+        let look =
+            || self.database.connection.prepare_cached(&sql)?.query_row([key.0, key.1], Entry::from_row).optional();
+        look().map_err(self.database.failed("read"))
+    }
+
+    /// The entries of a directory, sorted by name.
+    pub fn list(&self, directory: &[u8]) -> Result<Vec<Entry>, Error> {
+        let key = PathHash::of(directory);
+        let columns = Entry::columns(self.schema_revision);
+        let sql = format!("SELECT {columns} FROM catalog WHERE parent_1 = ?1 AND parent_2 = ?2");
+        let list = || -> rusqlite::Result<Vec<Entry>> {
+            let mut statement = self.database.connection.prepare_cached(&sql)?;
+            statement.query_map([key.0, key.1], Entry::from_row)?.collect()
+        };
+        let mut entries = list().map_err(self.database.failed("read"))?;
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// The chunks of a file, in their order.
+    pub fn chunks(&self, path: &[u8], algorithm: Algorithm) -> Result<Vec<Chunk>, Error> {
+        let key = PathHash::of(path);
+        let list = || -> rusqlite::Result<Vec<(i64, i64, Vec<u8>)>> {
+            let sql = "SELECT offset, size, hash FROM chunks WHERE md5path_1 = ?1 AND md5path_2 = ?2 ORDER BY offset";
+            let mut statement = self.database.connection.prepare_cached(sql)?;
+            statement.query_map([key.0, key.1], |row| Ok((row.get(0)?, row.get(1)?, bytes(row, 2)?)))?.collect()
+        };
+        let rows = list().map_err(self.database.failed("read"))?;
+        rows.into_iter()
+            .map(|(offset, size, digest)| {
+                let hash = ContentHash::from_digest(algorithm, &digest)?;
+                Ok(Chunk { offset: offset.cast_unsigned(), size: size.cast_unsigned(), hash })
+            })
+            .collect()
+    }
+
+    /// The catalogs that continue this one, sorted by path. Bind mount points are not among them.
+    pub fn nested(&self) -> Result<Vec<NestedCatalog>, Error> {
+        let list = || -> rusqlite::Result<Vec<(Vec<u8>, String, i64)>> {
+            let sql = "SELECT path, sha1, size FROM nested_catalogs ORDER BY path";
+            let mut statement = self.database.connection.prepare_cached(sql)?;
+            statement.query_map([], |row| Ok((bytes(row, 0)?, row.get(1)?, row.get(2)?)))?.collect()
+        };
+        let rows = list().map_err(self.database.failed("read"))?;
+        rows.into_iter()
+            .map(|(path, hash, size)| {
+                let path = path.strip_prefix(b"/").unwrap_or(&path).to_vec();
+                Ok(NestedCatalog { path, hash: ContentHash::parse(&hash)?, size: size.cast_unsigned() })
+            })
+            .collect()
+    }
+
+    /// Tells whether other revisions are mounted in it.
+    pub fn has_bind_mountpoints(&self) -> Result<bool, Error> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM bind_mountpoints)";
+        self.database.connection.query_row(sql, [], |row| row.get(0)).map_err(self.database.failed("read"))
+    }
+
+    /// The revision of the repository that it was last changed in.
+    pub fn revision(&self) -> Result<u64, Error> {
+        self.number("revision").map(|revision| revision.unwrap_or(0).cast_unsigned())
+    }
+
+    /// When it was last changed, seconds since 1970.
+    pub fn last_modified(&self) -> Result<i64, Error> {
+        self.number("last_modified").map(|time| time.unwrap_or(0))
+    }
+
+    /// The catalog before it; `None` for the first.
+    pub fn previous_revision(&self) -> Result<Option<ContentHash>, Error> {
+        let text = self.database.property("previous_revision")?.filter(|text| !text.is_empty());
+        Ok(text.map(|text| ContentHash::parse(&text)).transpose()?.filter(|hash| !hash.is_null()))
+    }
+
+    /// The counters as the catalog states them.
+    pub fn statistics(&self) -> Result<Statistics, Error> {
+        Statistics::load(&self.database)
+    }
+
+    /// The counters of this catalog alone as its rows state them: what `statistics().own` must be.
+    pub fn recount(&self) -> Result<Counters, Error> {
+        let columns = Entry::columns(self.schema_revision);
+        let sql = format!(
+            "SELECT {columns}, (SELECT count(*) FROM chunks \
+             WHERE chunks.md5path_1 = catalog.md5path_1 AND chunks.md5path_2 = catalog.md5path_2) FROM catalog"
+        );
+        let count = || -> rusqlite::Result<Counters> {
+            let mut counters = Counters::default();
+            let mut statement = self.database.connection.prepare(&sql)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                counters.count(&Entry::from_row(row)?, row.get(12)?, 1);
+            }
+            Ok(counters)
+        };
+        count().map_err(self.database.failed("read"))
+    }
+
+    /// Entries in it, hidden ones among them.
+    pub fn entries(&self) -> Result<u64, Error> {
+        let count: i64 = self
+            .database
+            .connection
+            .query_row("SELECT count(*) FROM catalog", [], |row| row.get(0))
+            .map_err(self.database.failed("read"))?;
+        Ok(count.cast_unsigned())
+    }
+
+    /// Tells whether the root of this catalog is a directory that stands in it.
+    pub(super) fn is_transition(entry: &Entry) -> bool {
+        entry.flags.has(Flags::NESTED_MOUNTPOINT | Flags::BIND_MOUNTPOINT)
+    }
+
+    fn number(&self, key: &str) -> Result<Option<i64>, Error> {
+        Ok(self.database.property(key)?.and_then(|text| text.parse().ok()))
+    }
+}

@@ -1,0 +1,47 @@
+//! Where a repository's files come from.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::Error;
+
+/// Gives the files below a repository's base, such as `.cvmfspublished` or `data/ab/cdef…`.
+pub trait Fetch: Send + Sync {
+    /// Opens a file for reading; `None` where there is none.
+    fn fetch(&self, path: &str) -> io::Result<Option<Box<dyn Read + Send>>>;
+}
+
+/// A repository on this machine: the directory that holds `.cvmfspublished`.
+#[derive(Debug, Clone)]
+pub struct LocalDir(pub PathBuf);
+
+impl LocalDir {
+    /// The repository in this directory.
+    pub fn new(directory: impl AsRef<Path>) -> Self {
+        Self(directory.as_ref().to_owned())
+    }
+}
+
+impl Fetch for LocalDir {
+    fn fetch(&self, path: &str) -> io::Result<Option<Box<dyn Read + Send>>> {
+        match File::open(self.0.join(path)) {
+            Ok(file) => Ok(Some(Box::new(file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Reads one of the small files at a repository's base whole. More than `limit` bytes are refused: an answer that large
+/// is not the file.
+pub fn fetch_small(fetch: &dyn Fetch, path: &str, limit: u64) -> Result<Vec<u8>, Error> {
+    let reader = fetch.fetch(path).map_err(Error::io(format!("read {path}")))?;
+    let reader = reader.ok_or_else(|| Error::Missing(path.to_owned()))?;
+    let mut bytes = Vec::new();
+    reader.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io(format!("read {path}")))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::malformed(path, format!("longer than {limit} bytes")));
+    }
+    Ok(bytes)
+}

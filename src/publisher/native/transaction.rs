@@ -1,0 +1,259 @@
+//! One transaction: edits of the draft, within the lease path.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::crash;
+use crate::cvmfs::catalog::{NewEntry, NewKind, Put};
+use crate::cvmfs::stratum0::{Draft, NewTag};
+use crate::domain::names::{LeasePath, RepositoryName};
+use crate::domain::tree::{ChangedPath, EntryKind, EntryMeta, EntryPath};
+use crate::publisher::{PublisherError, Revision, Transaction};
+
+use super::changes::Changes;
+use super::checkout::Checkout;
+use super::errors::{conflict, translate, translate_edit, translate_stage};
+use super::{CheckoutLimits, Owner};
+
+/// Longest target of a symbolic link: `PATH_MAX` less its NUL.
+const LONGEST_TARGET: usize = 4095;
+
+/// An open transaction of the native publisher.
+pub(super) struct NativeTransaction {
+    pub(super) repository: RepositoryName,
+    pub(super) lease: EntryPath,
+    pub(super) draft: Draft,
+    pub(super) owner: Owner,
+    pub(super) limits: CheckoutLimits,
+    pub(super) scratch: PathBuf,
+    pub(super) checkout: Option<Checkout>,
+    key: String,
+    base: Revision,
+    now: i64,
+    changes: Changes,
+    /// Set when an edit failed half-way: the copy of the catalog is then worth nothing.
+    broken: bool,
+}
+
+impl NativeTransaction {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn new(
+        repository: &RepositoryName,
+        lease_path: &LeasePath,
+        key: &str,
+        scratch: &Path,
+        draft: Draft,
+        owner: Owner,
+        limits: CheckoutLimits,
+        now: i64,
+    ) -> Result<Self, PublisherError> {
+        let lease = EntryPath::new(lease_path.relative().as_bytes());
+        let lease = lease.map_err(|error| conflict(&EntryPath::base(), error.to_string()))?;
+        let manifest = draft.base().manifest();
+        let base = Revision { number: manifest.revision, root_hash: manifest.root_hash.to_string() };
+        let transaction = Self {
+            repository: repository.clone(),
+            lease,
+            draft,
+            owner,
+            limits,
+            scratch: scratch.to_owned(),
+            checkout: None,
+            key: key.to_owned(),
+            base,
+            now,
+            changes: Changes::default(),
+            broken: false,
+        };
+        transaction.check_lease()?;
+        Ok(transaction)
+    }
+
+    /// Refuses a lease path that leads through, or to, something else than a directory.
+    fn check_lease(&self) -> Result<(), PublisherError> {
+        let mut next = Some(self.lease.clone());
+        while let Some(path) = next {
+            match self.lookup(&path)? {
+                Some(entry) if !entry.is_directory() => {
+                    return Err(conflict(&path, "the lease path leads there, and it is not a directory"));
+                }
+                _ => next = path.parent(),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn lookup(&self, path: &EntryPath) -> Result<Option<crate::cvmfs::catalog::Entry>, PublisherError> {
+        let found = self.draft.catalog().catalog().lookup(path.as_bytes());
+        found.map_err(translate(&self.repository, "read its catalog"))
+    }
+
+    /// Refuses what must not go on.
+    fn check_open(&self, path: &EntryPath) -> Result<(), PublisherError> {
+        if self.broken {
+            let why = "an earlier change of this transaction failed half-way: abort it".into();
+            return Err(PublisherError::Unusable { repository: self.repository.clone(), why });
+        }
+        if self.checkout.is_some() {
+            return Err(conflict(path, "the lease path is checked out: check it in first"));
+        }
+        if !path.is_within(&self.lease) {
+            return Err(conflict(path, format!("it lies outside the lease path /{}", self.lease)));
+        }
+        Ok(())
+    }
+
+    /// Writes an entry and notes the change.
+    pub(super) fn write(&mut self, path: &EntryPath, entry: &NewEntry) -> Result<(), PublisherError> {
+        self.make_parents(path)?;
+        let is_directory = entry.kind == NewKind::Directory;
+        match self.draft.catalog_mut().put(path.as_bytes(), entry) {
+            Ok(Put::Added) => self.changes.added(path),
+            Ok(Put::Replaced) => self.changes.modified(path, is_directory),
+            Ok(Put::Unchanged) => {}
+            Err(error) => return Err(self.edit_failed(error)),
+        }
+        Ok(())
+    }
+
+    /// Removes an entry and notes the change.
+    pub(super) fn erase(&mut self, path: &EntryPath) -> Result<bool, PublisherError> {
+        match self.draft.catalog_mut().remove(path.as_bytes()) {
+            Ok(true) => self.changes.removed(path),
+            Ok(false) => return Ok(false),
+            Err(error) => return Err(self.edit_failed(error)),
+        }
+        Ok(true)
+    }
+
+    fn edit_failed(&mut self, error: crate::cvmfs::catalog::EditError) -> PublisherError {
+        self.broken |= matches!(error, crate::cvmfs::catalog::EditError::Store(_));
+        translate_edit(&self.repository)(error)
+    }
+
+    /// Makes the directories that a path needs, those above the lease path among them.
+    fn make_parents(&mut self, path: &EntryPath) -> Result<(), PublisherError> {
+        let mut missing = Vec::new();
+        let mut next = path.parent();
+        while let Some(parent) = next {
+            // What is there and is no directory is refused by the edit.
+            if self.lookup(&parent)?.is_some() {
+                break;
+            }
+            next = parent.parent();
+            missing.push(parent);
+        }
+        for parent in missing.into_iter().rev() {
+            let entry = NewEntry {
+                kind: NewKind::Directory,
+                permissions: 0o755,
+                mtime: self.now,
+                mtime_ns: None,
+                uid: self.owner.uid,
+                gid: self.owner.gid,
+            };
+            match self.draft.catalog_mut().put(parent.as_bytes(), &entry) {
+                Ok(_) => self.changes.added(&parent),
+                Err(error) => return Err(self.edit_failed(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores a file's content, which must have `size` bytes.
+    pub(super) fn store(
+        &mut self,
+        path: &EntryPath,
+        size: u64,
+        content: &mut dyn Read,
+    ) -> Result<NewKind, PublisherError> {
+        let staged = self.draft.store(content).map_err(translate_stage(&self.repository, path))?;
+        if staged.size != size {
+            let why = format!("it has {} bytes instead of {size}", staged.size);
+            let source = io::Error::new(io::ErrorKind::InvalidData, why);
+            return Err(PublisherError::Content { path: path.clone(), source });
+        }
+        Ok(NewKind::File { hash: staged.hash, size })
+    }
+}
+
+/// Refuses targets that clients could not read back.
+pub(super) fn check_target(path: &EntryPath, target: &[u8]) -> Result<(), PublisherError> {
+    if target.is_empty() || target.contains(&0) || target.len() > LONGEST_TARGET {
+        return Err(conflict(path, "the target of a symbolic link must have 1 to 4095 bytes, none of them NUL"));
+    }
+    Ok(())
+}
+
+impl Transaction for NativeTransaction {
+    fn base(&self) -> &Revision {
+        &self.base
+    }
+
+    fn put(
+        &mut self,
+        path: &EntryPath,
+        meta: &EntryMeta,
+        kind: &EntryKind,
+        content: &mut dyn Read,
+    ) -> Result<(), PublisherError> {
+        self.check_open(path)?;
+        if *path == self.lease && *kind != EntryKind::Directory {
+            return Err(conflict(path, "the lease path itself can only be a directory"));
+        }
+        let kind = match kind {
+            EntryKind::Directory => NewKind::Directory,
+            EntryKind::File { size } => self.store(path, *size, content)?,
+            EntryKind::Symlink { target } => {
+                check_target(path, target)?;
+                NewKind::Symlink { target: target.clone() }
+            }
+        };
+        let entry =
+            NewEntry { kind, permissions: meta.mode, mtime: meta.mtime, mtime_ns: None, uid: meta.uid, gid: meta.gid };
+        self.write(path, &entry)
+    }
+
+    fn remove(&mut self, path: &EntryPath) -> Result<bool, PublisherError> {
+        self.check_open(path)?;
+        self.erase(path)
+    }
+
+    fn check_out(&mut self) -> Result<PathBuf, PublisherError> {
+        let lease = self.lease.clone();
+        self.check_open(&lease)?;
+        let checkout = Checkout::make(self)?;
+        let root = checkout.root().to_owned();
+        self.checkout = Some(checkout);
+        Ok(root)
+    }
+
+    fn check_in(&mut self) -> Result<(), PublisherError> {
+        let Some(checkout) = self.checkout.take() else {
+            return Err(conflict(&self.lease, "it is not checked out"));
+        };
+        let taken = super::checkin::check_in(self, &checkout);
+        // Half of what a script did is nothing that anybody asked for.
+        self.broken |= taken.is_err();
+        taken
+    }
+
+    fn changes(&self) -> Vec<ChangedPath> {
+        self.changes.list()
+    }
+
+    fn publish(self: Box<Self>, message: &str) -> Result<Revision, PublisherError> {
+        self.check_open(&self.lease)?;
+        let Self { repository, draft, key, .. } = *self;
+        // One line: the listings of CernVM-FS's tools have one line for each tag.
+        let description: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let tag = NewTag { name: &key, description: description.trim() };
+        let passing = |step: &str| crash::point(&format!("native.{step}"));
+        let manifest = draft.commit(Some(tag), super::now(), &passing).map_err(translate(&repository, "publish"))?;
+        Ok(Revision { number: manifest.revision, root_hash: manifest.root_hash.to_string() })
+    }
+
+    fn abort(self: Box<Self>) -> Result<(), PublisherError> {
+        Ok(())
+    }
+}
