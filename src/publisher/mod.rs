@@ -162,6 +162,9 @@ pub trait Transaction: Send {
         content: &mut dyn Read,
     ) -> Result<(), PublisherError>;
 
+    /// Gives the file at `target` a second name: the same content and metadata. Both must lie within the lease path.
+    fn link(&mut self, path: &EntryPath, target: &EntryPath) -> Result<(), PublisherError>;
+
     /// Removes an entry with all below it; tells whether it was there.
     fn remove(&mut self, path: &EntryPath) -> Result<bool, PublisherError>;
 

@@ -214,6 +214,26 @@ impl Transaction for NativeTransaction {
         self.write(path, &entry)
     }
 
+    fn link(&mut self, path: &EntryPath, target: &EntryPath) -> Result<(), PublisherError> {
+        self.check_open(path)?;
+        self.check_open(target)?;
+        let Some(entry) = self.lookup(target)?.filter(|entry| entry.is_file()) else {
+            return Err(conflict(path, format!("it is a hard link to /{target}, which is no regular file here")));
+        };
+        let Some(hash) = entry.hash.clone() else {
+            return Err(conflict(path, format!("it is a hard link to /{target}, which is stored in chunks")));
+        };
+        let entry = NewEntry {
+            kind: NewKind::File { hash, size: entry.size },
+            permissions: entry.permissions(),
+            mtime: entry.mtime,
+            mtime_ns: entry.mtime_ns,
+            uid: entry.uid,
+            gid: entry.gid,
+        };
+        self.write(path, &entry)
+    }
+
     fn remove(&mut self, path: &EntryPath) -> Result<bool, PublisherError> {
         self.check_open(path)?;
         self.erase(path)

@@ -1,0 +1,204 @@
+//! Opens the transaction and puts the payloads into it: everything that happens before the permission to publish.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::failure::{chain, failed, outcome};
+use super::held::Stop;
+use super::log::AttemptLog;
+use super::{Worker, source};
+use crate::domain::ids::BatchId;
+use crate::domain::job::spec::{Payload, Publish};
+use crate::domain::outcome::Outcome;
+use crate::domain::protocol::{ClaimReply, ClaimedJob};
+use crate::domain::tree::EntryPath;
+use crate::payload::archive::{self, ArchiveItem, ReadError};
+use crate::payload::script::{self, Script, ScriptEnd};
+use crate::publisher::{PublisherError, Transaction};
+
+/// Where the repositories of a machine with CernVM-FS are; absolute links in archives are read as such.
+const CVMFS: &str = "/cvmfs";
+
+type Open = Box<dyn Transaction>;
+
+/// Fetches all payloads, then opens the transaction, then stages each in turn. An error leaves no transaction open.
+pub(super) async fn stage(worker: &Arc<Worker>, batch: BatchId, claim: &ClaimReply, logs: &[AttemptLog], stop: &mut watch::Receiver<Stop>, scratch: &Path) -> Result<Open, Outcome> {
+    let mut files = Vec::with_capacity(claim.jobs.len());
+    for (number, (job, log)) in claim.jobs.iter().zip(logs).enumerate() {
+        let folder = scratch.join(format!("job-{number}"));
+        std::fs::create_dir(&folder).map_err(|e| node_failed(&folder, &e))?;
+        files.push(match job.spec.publish().payload.source() {
+            None => None,
+            Some(source) => {
+                let fetch = source::fetch(worker, batch, &claim.token, job, source, &folder, log);
+                tokio::select! {
+                    file = fetch => Some(file?),
+                    () = stopped(stop) => return Err(Outcome::Released),
+                }
+            }
+        });
+    }
+
+    let publisher = Arc::clone(&worker.publisher);
+    let (repository, lease_path, key) = (claim.repository.clone(), claim.lease_path.clone(), claim.key.clone());
+    let draft = scratch.join("transaction");
+    std::fs::create_dir(&draft).map_err(|e| node_failed(&draft, &e))?;
+    let mut transaction = blocking(move || publisher.open(&repository, &lease_path, &key, &draft)).await?;
+    for ((job, log), file) in claim.jobs.iter().zip(logs).zip(files) {
+        transaction = stage_one(worker, transaction, job, log, file, stop).await?;
+    }
+    Ok(transaction)
+}
+
+async fn stage_one(worker: &Worker, mut transaction: Open, job: &ClaimedJob, log: &AttemptLog, file: Option<PathBuf>, stop: &mut watch::Receiver<Stop>) -> Result<Open, Outcome> {
+    let publish = job.spec.publish();
+    match (&publish.payload, file) {
+        (Payload::Tarball { .. }, Some(file)) => {
+            let repository_root = format!("{CVMFS}/{}", publish.repository);
+            let base = lease(publish)?;
+            let limit = Duration::from_secs(job.spec.timeout_s.into());
+            let over = Arc::new(AtomicBool::new(false));
+            let asked = Arc::clone(&over);
+            let mut unpacking = tokio::task::spawn_blocking(move || unpack(transaction, &file, &base, &repository_root, &asked));
+            let unpacked = tokio::select! {
+                unpacked = &mut unpacking => unpacked,
+                () = stopped(stop) => { over.store(true, Ordering::Relaxed); unpacking.await }
+                () = tokio::time::sleep(limit) => {
+                    over.store(true, Ordering::Relaxed);
+                    let _ = unpacking.await;
+                    return Err(failed("timed_out", format!("unpacking took longer than the job's limit of {} s", job.spec.timeout_s), true));
+                }
+            };
+            let (transaction, entries) = unpacked.map_err(|panic| failed("node_failed", format!("unpacking failed: {panic}"), true))??;
+            log.line(format_args!("unpacked {entries} entries")).await;
+            Ok(transaction)
+        }
+        (Payload::Script { args, .. }, Some(file)) => run_script(worker, transaction, job, log, file, args, stop).await,
+        (Payload::Delete { paths }, _) => {
+            let paths = Payload::delete_paths(paths, &publish.lease_path).map_err(|why| failed("bad_job", why, false))?;
+            let (transaction, absent) = blocking(move || {
+                let mut absent = Vec::new();
+                for path in paths {
+                    if !transaction.remove(&path)? {
+                        absent.push(path);
+                    }
+                }
+                Ok((transaction, absent))
+            })
+            .await?;
+            for path in absent {
+                log.line(format_args!("/{path} was not there")).await;
+            }
+            Ok(transaction)
+        }
+        (Payload::Empty | Payload::Script { .. } | Payload::Tarball { .. }, _) => Ok(transaction),
+    }
+}
+
+/// Streams an archive into the transaction. Blocks.
+fn unpack(mut transaction: Open, file: &Path, base: &EntryPath, repository_root: &str, over: &AtomicBool) -> Result<(Open, u64), Outcome> {
+    let source = std::fs::File::open(file).map_err(|e| node_failed(file, &e))?;
+    let mut entries = 0;
+    let read = archive::read(source, &archive::Limits::default(), base, repository_root, &mut |entry, content| {
+        if over.load(Ordering::Relaxed) {
+            return Err(Interrupted::Stopped);
+        }
+        entries += 1;
+        let path = base.join(&entry.path);
+        match &entry.item {
+            ArchiveItem::Node { meta, kind } => transaction.put(&path, meta, kind, content),
+            ArchiveItem::HardLink { to } => transaction.link(&path, &base.join(to)),
+        }
+        .map_err(Interrupted::Publisher)
+    });
+    match read {
+        Ok(_) => Ok((transaction, entries)),
+        Err(ReadError::Archive(error)) => Err(failed("bad_archive", chain(&error), error.is_transient())),
+        Err(ReadError::Sink(Interrupted::Publisher(error))) => Err(outcome(&error)),
+        Err(ReadError::Sink(Interrupted::Stopped)) => Err(Outcome::Released),
+    }
+}
+
+/// Why entries were no longer wanted.
+enum Interrupted {
+    Publisher(PublisherError),
+    Stopped,
+}
+
+async fn run_script(worker: &Worker, mut transaction: Open, job: &ClaimedJob, log: &AttemptLog, file: PathBuf, args: &[String], stop: &mut watch::Receiver<Stop>) -> Result<Open, Outcome> {
+    let publish = job.spec.publish();
+    let run_as = worker.settings.run_as.map(|account| (account.uid, account.gid));
+    let temporary = file.with_file_name("tmp");
+    let (program, home) = (file.clone(), temporary.clone());
+    let (mut transaction, directory) = blocking(move || {
+        let io = |source| PublisherError::Io { what: "prepare the script".into(), source };
+        script::make_executable(&program, run_as).map_err(io)?;
+        std::fs::create_dir(&home).map_err(io)?;
+        let directory = transaction.check_out()?;
+        for tree in [&home, &directory] {
+            script::give_tree(tree, run_as).map_err(io)?;
+        }
+        Ok((transaction, directory))
+    })
+    .await?;
+
+    let mut arguments: Vec<OsString> = vec![publish.repository.as_str().into(), publish.lease_path.as_str().into()];
+    arguments.extend(args.iter().map(OsString::from));
+    let script = Script {
+        program: file,
+        arguments,
+        directory,
+        temporary,
+        environment: vec![
+            ("CONVEYOR_JOB_ID".into(), job.spec.id.to_string()),
+            ("CONVEYOR_ATTEMPT".into(), job.attempt.to_string()),
+            ("CONVEYOR_REPOSITORY".into(), publish.repository.to_string()),
+            ("CONVEYOR_LEASE_PATH".into(), publish.lease_path.to_string()),
+        ],
+        run_as,
+        time_limit: Duration::from_secs(job.spec.timeout_s.into()),
+    };
+    let end = script::run(script, log.sink(), stopped(stop)).await.map_err(|error| failed("script_not_run", chain(&error), error.is_transient()))?;
+    match end {
+        ScriptEnd::Exited(0) => {}
+        ScriptEnd::Exited(code) => return Err(failed("script_failed", format!("the script ended with exit code {code}"), true)),
+        ScriptEnd::Signaled(signal) => return Err(failed("script_failed", format!("the script was killed by signal {signal}"), true)),
+        ScriptEnd::TimedOut => return Err(failed("timed_out", format!("the script ran longer than the job's limit of {} s", job.spec.timeout_s), true)),
+        ScriptEnd::Cancelled => return Err(Outcome::Released),
+    }
+    blocking(move || {
+        transaction.check_in()?;
+        Ok(transaction)
+    })
+    .await
+}
+
+/// Runs a publisher's call on a thread that may block. A transaction inside a failed call is dropped, and so aborted.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, PublisherError> + Send + 'static) -> Result<T, Outcome> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(outcome(&error)),
+        Err(panic) => Err(failed("node_failed", format!("the publisher failed: {panic}"), true)),
+    }
+}
+
+/// Waits until the batch must be stopped.
+async fn stopped(stop: &mut watch::Receiver<Stop>) {
+    if stop.wait_for(|stop| *stop != Stop::No).await.is_err() {
+        // Nobody is left who could say so.
+        std::future::pending().await
+    }
+}
+
+fn lease(publish: &Publish) -> Result<EntryPath, Outcome> {
+    EntryPath::new(publish.lease_path.relative().as_bytes()).map_err(|error| failed("bad_job", error.to_string(), false))
+}
+
+fn node_failed(path: &Path, error: &std::io::Error) -> Outcome {
+    failed("node_failed", format!("cannot use {}: {error}", path.display()), true)
+}
