@@ -2,6 +2,7 @@
 //!
 //! `ARCHITECTURE.md` has the code map; `domain` is pure, `app` holds the use cases, the rest are adapters.
 
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod cvmfs;
