@@ -4,11 +4,14 @@
 
 pub mod app;
 pub mod broker;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod crash;
 pub mod cvmfs;
 pub mod domain;
+pub mod http;
 pub mod payload;
 pub mod publisher;
 pub mod store;
+pub mod worker;

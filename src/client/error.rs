@@ -97,6 +97,7 @@ impl ClientError {
     /// Tells whether the same call may work later, unchanged.
     pub fn is_transient(&self) -> bool {
         match self {
+            Self::Unreachable { .. } if self.is_about_certificate() => false,
             Self::Unreachable { .. } | Self::Silent { .. } | Self::Damaged { .. } | Self::WaitedTooLong { .. } => true,
             Self::Refused { status, .. } => matches!(status, 429 | 502 | 503 | 504),
             Self::Address { .. } | Self::Setup(_) | Self::Answer { .. } | Self::File { .. } => false,
@@ -106,6 +107,18 @@ impl ClientError {
     /// Tells whether no server answered at all.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Silent { .. })
+    }
+
+    /// Tells whether the server was there and its certificate was refused: asking again does not help.
+    fn is_about_certificate(&self) -> bool {
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            if error.to_string().contains("invalid peer certificate") {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
 
     /// The HTTP status, where the server answered with one.

@@ -1,0 +1,87 @@
+//! `conveyor check`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use comfy_table::Cell;
+
+use super::context::Context;
+use super::failure::{FAILED, Usage, tell};
+use super::output::printable;
+use super::submit::ids;
+use super::{ended, progress};
+use crate::domain::ids::JobId;
+use crate::domain::protocol::JobView;
+
+/// Arguments of `conveyor check`.
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// Jobs to look at
+    #[arg(value_name = "ID")]
+    more: Vec<String>,
+    /// Jobs to look at, separated by commas
+    #[arg(short, long, value_name = "ID,…", value_delimiter = ',', required_unless_present = "more")]
+    ids: Vec<String>,
+    /// Wait until they have ended
+    #[arg(short, long)]
+    wait: bool,
+    /// Print all that is known of them, as JSON
+    #[arg(short = 'e', long)]
+    full_status: bool,
+}
+
+/// Shows how the jobs stand. That one failed is an answer, not an error; that one is unknown is.
+pub(super) async fn run(args: CheckArgs, context: &Context) -> anyhow::Result<ExitCode> {
+    let ids = ids(&[args.ids, args.more].concat())?;
+    if ids.is_empty() {
+        return Err(Usage::new("no job is named: --ids ID,…").into());
+    }
+    let client = context.client()?;
+    let (mut jobs, mut unknown): (Vec<JobView>, Vec<JobId>) = (Vec::new(), Vec::new());
+    for id in ids {
+        match client.find_job(id).await? {
+            Some(job) => jobs.push(job),
+            None => unknown.push(id),
+        }
+    }
+    if args.wait && jobs.iter().any(|job| !job.state.is_final()) {
+        let known: Vec<JobId> = jobs.iter().map(|job| job.job_id).collect();
+        jobs = progress::wait(&client, &known, None, context.config.wait_limit()).await?;
+    }
+    show(&jobs, args.full_status, context)?;
+    for id in &unknown {
+        tell(&format!("error: job {id} is not known to {}", client.url()));
+    }
+    if !unknown.is_empty() {
+        tell("hint: compare the ids and the server's address; conveyor list shows the jobs that it knows");
+        return Ok(ExitCode::from(FAILED));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(jobs: &[JobView], full: bool, context: &Context) -> anyhow::Result<()> {
+    let output = context.output;
+    if full && !output.is_json() {
+        return jobs.iter().try_for_each(|job| output.line(&serde_json::to_string_pretty(job)?));
+    }
+    if full {
+        return jobs.iter().try_for_each(|job| output.json(job));
+    }
+    if output.is_json() {
+        return jobs.iter().try_for_each(|job| output.json(&ended::line(job)));
+    }
+    let row = |job: &JobView| {
+        vec![
+            Cell::new(job.job_id),
+            Cell::new(printable(&job.name)),
+            output.state(job.state),
+            Cell::new(job.attempt),
+            Cell::new(printable(&ended::remark(job))),
+        ]
+    };
+    if jobs.is_empty() {
+        Ok(())
+    } else {
+        output.table(&["ID", "NAME", "STATE", "ATTEMPT", "REMARK"], jobs.iter().map(row).collect())
+    }
+}

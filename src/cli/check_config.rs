@@ -1,0 +1,85 @@
+//! `conveyor check-config`.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::context::Context;
+use crate::client::Client;
+use crate::config::{ServerFlags, WorkerFlags};
+
+/// Arguments of `conveyor check-config`.
+#[derive(Debug, Args)]
+pub(super) struct CheckConfigArgs {
+    /// Only what this role needs; may be repeated [default: all roles]
+    #[arg(long, value_name = "ROLE")]
+    role: Vec<Role>,
+}
+
+/// What a machine is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Role {
+    /// `submit`, `check` and the like.
+    Client,
+    /// `server`.
+    Server,
+    /// `worker`.
+    Worker,
+}
+
+/// Reads the configuration as the roles would; nothing is contacted.
+pub(super) fn run(args: CheckConfigArgs, context: &Context) -> anyhow::Result<ExitCode> {
+    let roles = if args.role.is_empty() { vec![Role::Client, Role::Server, Role::Worker] } else { args.role };
+    let mut found = Vec::new();
+    for role in roles {
+        match role {
+            Role::Client => {
+                let client = context.config.client(&context.flags)?;
+                Client::new(&client.url, None)?;
+                found.push(("client", format!("asks {} {}", client.url, with_token(client.token.is_some()))));
+            }
+            Role::Server => {
+                let flags = ServerFlags { token_file: context.flags.token_file.clone(), ..ServerFlags::default() };
+                let server = context.config.server(&flags)?;
+                let listen = server.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let (state, token) = (server.state_dir.display(), with_token(server.token.is_some()));
+                found.push((
+                    "server",
+                    format!(
+                        "listens on {listen} {token}, keeps state in {state}, repositories: {}",
+                        server.repositories.len()
+                    ),
+                ));
+            }
+            Role::Worker => {
+                let worker =
+                    context.config.worker(&WorkerFlags { client: context.flags.clone(), ..WorkerFlags::default() })?;
+                Client::new(&worker.client.url, None)?;
+                let (url, token) = (&worker.client.url, with_token(worker.client.token.is_some()));
+                found.push((
+                    "worker",
+                    format!(
+                        "is {} of fleet {}, asks {url} {token}, slots: {}",
+                        worker.node, worker.fleet, worker.slots
+                    ),
+                ));
+            }
+        }
+    }
+    let path = context.config.path().map(|path| path.display().to_string());
+    let warnings = context.config.warnings();
+    if context.output.is_json() {
+        let roles: serde_json::Map<_, _> =
+            found.into_iter().map(|(role, text)| (role.to_owned(), json!(text))).collect();
+        context.output.json(&json!({"file": path, "roles": roles, "warnings": warnings}))?;
+    } else {
+        context.output.line(&format!("file: {}", path.as_deref().unwrap_or("none, defaults only")))?;
+        found.iter().try_for_each(|(role, text)| context.output.line(&format!("{role}: {text}")))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn with_token(token: bool) -> &'static str {
+    if token { "with a token" } else { "without a token" }
+}

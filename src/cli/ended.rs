@@ -1,0 +1,96 @@
+//! How a job stands or ended, for people and for programs.
+
+use serde_json::{Map, Value, json};
+
+use super::failure::tell;
+use super::output::{Output, printable};
+use crate::client::Client;
+use crate::domain::job::state::{JobState, StateKind};
+use crate::domain::protocol::JobView;
+
+/// Lines of the log that are shown with a failure.
+const TAIL_LINES: usize = 20;
+/// Bytes that are fetched for them.
+const TAIL_BYTES: u64 = 16 * 1024;
+
+/// What is to be known about a job beyond its state, in one sentence.
+pub(super) fn remark(job: &JobView) -> String {
+    match &job.status {
+        JobState::Waiting | JobState::Queued | JobState::Cancelled => String::new(),
+        JobState::AwaitingApproval => "waits for somebody's approval".into(),
+        JobState::Backoff { until, reason } => format!("until {until}: {reason}"),
+        JobState::Offered { .. } => "waits for a worker".into(),
+        JobState::Running { node, cancel_requested: true, .. } => format!("on {node}, to be cancelled"),
+        JobState::Running { node, .. } => format!("on {node}"),
+        JobState::Recovering { node, .. } => format!("waits for node {node}, whose worker was lost"),
+        JobState::NeedsOperator { node, reason, .. } => format!("needs an operator (was on {node}): {reason}"),
+        JobState::Succeeded { revision, root_hash } => format!("revision {revision} ({root_hash})"),
+        JobState::Failed { failure } => failure.message.clone(),
+        JobState::Skipped { dependency } => format!("because of job {dependency}"),
+    }
+}
+
+/// A job as one compact object: `job_id`, `name`, `state`, `attempt`, and what is known of its end.
+pub(super) fn line(job: &JobView) -> Map<String, Value> {
+    let mut line = Map::new();
+    line.insert("job_id".into(), json!(job.job_id));
+    line.insert("name".into(), json!(job.name));
+    line.insert("state".into(), json!(job.state));
+    line.insert("attempt".into(), json!(job.attempt));
+    if job.state.is_final() {
+        line.insert("success".into(), json!(job.state == StateKind::Succeeded));
+    }
+    match &job.status {
+        JobState::Succeeded { revision, root_hash } => {
+            line.insert("revision".into(), json!(revision));
+            line.insert("root_hash".into(), json!(root_hash));
+        }
+        JobState::Failed { failure } => {
+            line.insert("error".into(), json!(failure.message));
+            line.insert("error_code".into(), json!(failure.code));
+        }
+        _ => {
+            let remark = remark(job);
+            if !remark.is_empty() {
+                line.insert("remark".into(), json!(remark));
+            }
+        }
+    }
+    line
+}
+
+/// Says how a job that was waited for ended: on standard output, and where it failed why, on standard error.
+pub(super) async fn announce(job: &JobView, client: &Client, output: Output) -> anyhow::Result<()> {
+    let success = job.state == StateKind::Succeeded;
+    if !success {
+        tell(&format!("job {} ({}) {}: {}", job.job_id, printable(&job.name), job.state, printable(&remark(job))));
+    }
+    if job.state == StateKind::Failed {
+        tell_log(job, client).await;
+    }
+    if output.is_json() {
+        let mut line = line(job);
+        line.insert("level".into(), json!(if success { "info" } else { "error" }));
+        line.insert("message".into(), json!("job finished"));
+        output.json(&line)
+    } else if success {
+        output.line(&format!("job {} ({}) succeeded: {}", job.job_id, printable(&job.name), printable(&remark(job))))
+    } else {
+        Ok(())
+    }
+}
+
+/// The end of a failed job's log. That there is none is no reason to fail a second time.
+async fn tell_log(job: &JobView, client: &Client) {
+    let Ok(log) = client.log(job.job_id, None, Some(TAIL_BYTES)).await else { return };
+    let text = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.is_empty() {
+        return;
+    }
+    let shown = &lines[lines.len().saturating_sub(TAIL_LINES)..];
+    tell(&format!("end of its log (all of it: conveyor logs {}):", job.job_id));
+    for line in shown {
+        tell(&format!("  {}", printable(line)));
+    }
+}

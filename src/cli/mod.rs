@@ -1,0 +1,153 @@
+//! The command line: one file for each command, with its arguments, its calls and its output. Standard output is data,
+//! standard error is talk.
+
+pub mod failure;
+
+mod cancel;
+mod check;
+mod check_config;
+mod context;
+mod dev;
+mod ended;
+mod list;
+mod logging;
+mod logs;
+mod output;
+mod payload;
+mod progress;
+mod repository;
+mod retry;
+mod server;
+mod spec_file;
+mod submit;
+mod upload;
+mod worker;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use context::Context;
+pub use output::{Color, Format, Output};
+
+use crate::config::{ClientFlags, Config, Environment};
+
+/// Publishes into CernVM-FS repositories: once, exactly, anywhere, and proven.
+#[derive(Debug, Parser)]
+#[command(name = "conveyor", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Environment: CONVEYOR_URL, CONVEYOR_TOKEN, CONVEYOR_TOKEN_FILE, CONVEYOR_CONFIG, NO_COLOR
+Exit codes: 0 done, 1 the job or command failed, 2 wrong usage, 69 server unreachable, 78 bad configuration";
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// Configuration file, TOML or JSON [default: /etc/cvmfs/conveyor/config.toml, where it exists]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address of the server, such as http://localhost:8080
+    #[arg(long, global = true, value_name = "URL")]
+    url: Option<String>,
+    /// File with the token that the server asks for
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Seconds to keep trying while the server cannot be reached
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 20)]
+    retry_for: u64,
+    /// Form of standard output; auto is a table on a terminal and JSON lines elsewhere
+    #[arg(long, global = true, value_name = "FORM", default_value = "auto")]
+    output: Format,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+    /// Log in detail
+    #[arg(long, global = true)]
+    debug: bool,
+    /// Begin log lines with the time, also under systemd
+    #[arg(long, global = true)]
+    log_timestamps: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Submit a job
+    Submit(Box<submit::SubmitArgs>),
+    /// Show how jobs stand
+    Check(check::CheckArgs),
+    /// List jobs, newest first
+    List(list::ListArgs),
+    /// Print what a job's payload said
+    Logs(logs::LogsArgs),
+    /// Stop jobs that are not published yet
+    Cancel(cancel::CancelArgs),
+    /// Try jobs again that ended without success
+    Retry(retry::RetryArgs),
+    /// Run the server, which keeps and distributes the jobs
+    Server(server::ServerArgs),
+    /// Run a worker, which carries out jobs on a publisher
+    Worker(worker::WorkerArgs),
+    /// Run server and worker in one, to try things out
+    Dev(dev::DevArgs),
+    /// Make and look at repositories, without cvmfs_server
+    #[command(subcommand)]
+    Repository(repository::RepositoryCommand),
+    /// Say whether the configuration is good
+    CheckConfig(check_config::CheckConfigArgs),
+}
+
+impl Command {
+    fn is_daemon(&self) -> bool {
+        matches!(self, Self::Server(_) | Self::Worker(_) | Self::Dev(_))
+    }
+}
+
+/// Runs one command; the error is to be given to [`failure::report`].
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { globals, command } = cli;
+    let environment = Environment::of_process();
+    let config = Config::load(globals.config.as_deref(), environment.clone())?;
+    logging::start(&logging::Settings {
+        daemon: command.is_daemon(),
+        debug: globals.debug || config.debug(),
+        timestamps: globals.log_timestamps || config.log_timestamps(),
+        under_journal: environment.is_under_journal(),
+        color: globals.color,
+    });
+    let loud = command.is_daemon() || matches!(command, Command::CheckConfig(_));
+    for warning in config.warnings() {
+        // Somebody who only submits can do nothing about an old file.
+        if loud { tracing::warn!("{warning}") } else { tracing::debug!("{warning}") }
+    }
+    let context = Context::new(
+        config,
+        ClientFlags { url: globals.url, token_file: globals.token_file },
+        std::time::Duration::from_secs(globals.retry_for),
+        Output::new(globals.output, globals.color),
+    );
+    match command {
+        Command::Submit(args) => submit::run(*args, &context).await,
+        Command::Check(args) => check::run(args, &context).await,
+        Command::List(args) => list::run(args, &context).await,
+        Command::Logs(args) => logs::run(args, &context).await,
+        Command::Cancel(args) => cancel::run(args, &context).await,
+        Command::Retry(args) => retry::run(args, &context).await,
+        Command::Server(args) => server::run(args, &context).await,
+        Command::Worker(args) => worker::run(args, &context).await,
+        Command::Dev(args) => dev::run(args, &context).await,
+        Command::Repository(command) => repository::run(command, &context).await,
+        Command::CheckConfig(args) => check_config::run(args, &context),
+    }
+}
