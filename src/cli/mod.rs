@@ -18,10 +18,12 @@ mod progress;
 mod repository;
 mod retry;
 mod server;
+mod serving;
 mod spec_file;
 mod submit;
 mod upload;
 mod worker;
+mod working;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -3,10 +3,21 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use comfy_table::Cell;
+use jiff::Timestamp;
 
 use super::context::Context;
+use super::failure::tell;
+use super::output::printable;
+use crate::config::WorkerFlags;
+use crate::cvmfs::reader::{Expiry, Info};
+use crate::cvmfs::stratum0::{CreateOptions, Stratum0};
 use crate::domain::names::RepositoryName;
+
+/// Tags that `show` lists.
+const SHOWN_TAGS: usize = 20;
 
 /// What to do with repositories.
 #[derive(Debug, Subcommand)]
@@ -44,6 +55,115 @@ pub(super) struct NamedArgs {
 }
 
 /// Carries out one of them.
-pub(super) async fn run(_command: RepositoryCommand, _context: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("the repository commands are not part of this build")
+pub(super) async fn run(command: RepositoryCommand, context: &Context) -> anyhow::Result<ExitCode> {
+    let (NamedArgs { name, places }, action): (NamedArgs, fn(&Stratum0, &Context) -> anyhow::Result<()>) = match command {
+        RepositoryCommand::List(places) => {
+            list(&Folders::of(places, context)?, context)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        RepositoryCommand::Create(args) => (args, create),
+        RepositoryCommand::Show(args) => (args, show),
+        RepositoryCommand::Resign(args) => (args, resign),
+    };
+    let folders = Folders::of(places, context)?;
+    action(&folders.stratum0(&name), context)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The directories that count.
+struct Folders {
+    repositories: PathBuf,
+    keys: PathBuf,
+}
+
+impl Folders {
+    fn of(places: Places, context: &Context) -> anyhow::Result<Self> {
+        let config = context.config.worker(&WorkerFlags::default())?;
+        Ok(Self {
+            repositories: places.repositories_dir.unwrap_or(config.repositories_dir),
+            keys: places.keys_dir.unwrap_or(config.keys_dir),
+        })
+    }
+
+    fn stratum0(&self, name: &RepositoryName) -> Stratum0 {
+        Stratum0::at(self.repositories.join(name.as_str()), name.as_str(), &self.keys)
+    }
+}
+
+fn create(stratum0: &Stratum0, context: &Context) -> anyhow::Result<()> {
+    let now = Timestamp::now().as_second();
+    stratum0.create(&CreateOptions::default(), now).with_context(|| format!("cannot make repository {}", stratum0.name()))?;
+    show(stratum0, context)
+}
+
+fn resign(stratum0: &Stratum0, context: &Context) -> anyhow::Result<()> {
+    let now = Timestamp::now().as_second();
+    stratum0
+        .resign(CreateOptions::default().whitelist_days, now)
+        .with_context(|| format!("cannot sign the whitelist of {} anew", stratum0.name()))?;
+    show(stratum0, context)
+}
+
+fn show(stratum0: &Stratum0, context: &Context) -> anyhow::Result<()> {
+    let info = info(stratum0)?;
+    if context.output.is_json() {
+        return context.output.json(&json(&info));
+    }
+    context.output.line(&format!("repository         {}", info.repository))?;
+    context.output.line(&format!("revision           {}", info.revision))?;
+    context.output.line(&format!("root hash          {}", info.root_hash))?;
+    context.output.line(&format!("published          {}", time(info.published_at)))?;
+    context.output.line(&format!("whitelist expires  {}", time(info.whitelist_expires_at)))?;
+    context.output.line(&format!("tags               {}", info.tags.len()))?;
+    for tag in info.tags.iter().take(SHOWN_TAGS) {
+        context.output.line(&format!("  {:>8}  {}  {}", tag.revision, tag.name, printable(&tag.description)))?;
+    }
+    Ok(())
+}
+
+fn list(folders: &Folders, context: &Context) -> anyhow::Result<()> {
+    let mut names = Vec::new();
+    let directory = &folders.repositories;
+    for entry in std::fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {
+        // What has no repository's name is none.
+        if let Some(name) = entry?.file_name().to_str().and_then(|name| RepositoryName::new(name).ok()) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    let mut rows = Vec::new();
+    for stratum0 in names.iter().map(|name| folders.stratum0(name)).filter(Stratum0::exists) {
+        match info(&stratum0) {
+            Ok(info) if context.output.is_json() => context.output.json(&json(&info))?,
+            Ok(info) => rows.push(vec![
+                Cell::new(&info.repository),
+                Cell::new(info.revision),
+                Cell::new(info.root_hash.to_string()),
+                Cell::new(time(info.whitelist_expires_at)),
+            ]),
+            Err(error) => tell(&format!("{error:#}")),
+        }
+    }
+    if context.output.is_json() { Ok(()) } else { context.output.table(&["REPOSITORY", "REVISION", "ROOT HASH", "WHITELIST EXPIRES"], rows) }
+}
+
+fn info(stratum0: &Stratum0) -> anyhow::Result<Info> {
+    let read = || stratum0.reader(Expiry::Ignore)?.info();
+    read().with_context(|| format!("cannot read repository {} in {}", stratum0.name(), stratum0.directory().display()))
+}
+
+fn json(info: &Info) -> serde_json::Value {
+    let tags: Vec<_> = info.tags.iter().map(|tag| serde_json::json!({"name": tag.name, "revision": tag.revision})).collect();
+    serde_json::json!({
+        "repository": info.repository,
+        "revision": info.revision,
+        "root_hash": info.root_hash.to_string(),
+        "published_at": time(info.published_at),
+        "whitelist_expires_at": time(info.whitelist_expires_at),
+        "tags": tags,
+    })
+}
+
+fn time(seconds: i64) -> String {
+    Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |at| at.to_string())
 }

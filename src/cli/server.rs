@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::context::Context;
-use crate::config::ServerFlags;
+use super::serving;
+use crate::config::{ConfigError, ServerFlags};
 
 /// Arguments of `conveyor server`.
 #[derive(Debug, Args)]
@@ -24,6 +25,15 @@ pub(super) struct ServerArgs {
 pub(super) async fn run(args: ServerArgs, context: &Context) -> anyhow::Result<ExitCode> {
     let flags =
         ServerFlags { listen: args.listen, state_dir: args.state_dir, token_file: context.flags.token_file.clone() };
-    let _config = context.config.server(&flags)?;
-    anyhow::bail!("the server is not part of this build")
+    let config = context.config.server(&flags)?;
+    if config.token.is_none() {
+        let why = "is not set; put a secret into a file that only this account can read, and name it".into();
+        return Err(ConfigError::Value { key: "[server] token_file".into(), why }.into());
+    }
+    let serving = serving::start(config, None, serving::until_signal()?).await?;
+    for address in &serving.addresses {
+        tracing::info!("listening on http://{address}");
+    }
+    serving.ended().await?;
+    Ok(ExitCode::SUCCESS)
 }

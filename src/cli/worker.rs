@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::failure::tell;
+use super::{serving, working};
 use crate::config::WorkerFlags;
 
 /// Arguments of `conveyor worker`.
@@ -27,7 +28,7 @@ pub(super) struct WorkerArgs {
     /// Batches at a time
     #[arg(long, value_name = "NUMBER")]
     slots: Option<u32>,
-    /// Where its journal is kept
+    /// Where its lock is kept
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 }
@@ -50,6 +51,7 @@ impl WorkerArgs {
 
 /// Runs the worker until it is told to stop.
 pub(super) async fn run(args: WorkerArgs, context: &Context) -> anyhow::Result<ExitCode> {
-    let _config = context.config.worker(&args.flags(context))?;
-    anyhow::bail!("the worker is not part of this build")
+    let config = context.config.worker(&args.flags(context))?;
+    working::run(config, serving::until_signal()?).await?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,127 @@
+//! `conveyor dev`: server, worker and repositories in one process, with nothing to set up.
+
+mod demo;
+mod place;
+mod sources;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::sync::watch;
+
+use super::context::Context;
+use super::{serving, working};
+use crate::client::Token;
+use crate::config::{ClientConfig, ServerConfig, WorkerConfig};
+use crate::domain::fleet::DEFAULT_FLEET;
+use crate::domain::names::RepositoryName;
+use place::Place;
+
+/// A worker that dies with its server is soon back with it; nothing is gained by waiting longer.
+const CLAIM_EXPIRY: Duration = Duration::from_secs(15);
+/// Largest blob, bytes.
+const MAX_BLOB_BYTES: u64 = 64 << 30;
+
+/// Arguments of `conveyor dev`.
+#[derive(Debug, Args)]
+pub(super) struct DevArgs {
+    /// Address and port to listen on; port 0 takes a free one and prints it
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where jobs, repositories and keys are kept [default: conveyor/dev in the user's state directory]
+    #[arg(long = "state", visible_alias = "state-dir", value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Repository to make, where it does not exist; may be repeated [default: software.example.org]
+    #[arg(short, long = "repository", visible_alias = "repo", value_name = "NAME")]
+    repositories: Vec<RepositoryName>,
+    /// Batches at a time
+    #[arg(long, value_name = "NUMBER", default_value_t = 4)]
+    slots: u32,
+    /// Submit a few jobs that show what this is about
+    #[arg(long)]
+    demo: bool,
+    /// End when the demo has ended
+    #[arg(long, requires = "demo")]
+    once: bool,
+}
+
+/// Runs until it is told to stop, or until the demo is over.
+pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<ExitCode> {
+    let place = Place::prepare(args.state, args.repositories)?;
+    let signalled = serving::until_signal()?;
+    // The worker must end before the server does, or it could not report what it finished.
+    let (end_server, server_shutdown) = watch::channel(false);
+    let server = ServerConfig {
+        listen: vec![args.listen],
+        state_dir: place.state.clone(),
+        token: Some(Token::new(&place.token)?),
+        anonymous_read: args.listen.ip().is_loopback(),
+        claim_expiry: CLAIM_EXPIRY,
+        max_blob_bytes: MAX_BLOB_BYTES,
+        repositories: place.repositories.iter().map(|name| (name.clone(), Default::default())).collect(),
+    };
+    let serving = serving::start(server, Some(place.repositories_dir()), server_shutdown).await?;
+    let address = serving.addresses.first().copied().unwrap_or(args.listen);
+    let url = format!("http://{address}");
+    place.write_client_config(&url)?;
+
+    let (end_worker, worker_shutdown) = watch::channel(false);
+    let worker = WorkerConfig {
+        client: ClientConfig { url: url.clone(), token: Some(Token::new(&place.token)?) },
+        node: "dev".into(),
+        fleet: DEFAULT_FLEET.into(),
+        slots: args.slots,
+        state_dir: place.state.join("worker"),
+        temp_dir: place.temporary(),
+        repositories_dir: place.repositories_dir(),
+        keys_dir: place.keys_dir(),
+        run_as: None,
+    };
+    let mut working = tokio::spawn(working::run(worker, worker_shutdown));
+    announce(&place, &url, context)?;
+
+    let mut stop = signalled.clone();
+    let demo = async {
+        match (args.demo, args.once) {
+            (true, true) => demo::run(&place, &url, context).await,
+            (true, false) => {
+                demo::run(&place, &url, context).await?;
+                std::future::pending().await
+            }
+            (false, _) => std::future::pending().await,
+        }
+    };
+    let result = tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => Ok(ExitCode::SUCCESS),
+        ended = &mut working => Err(ended.map_err(anyhow::Error::from).flatten().err().unwrap_or_else(|| anyhow::anyhow!("the worker ended"))),
+        result = demo => result,
+    };
+    end_worker.send_replace(true);
+    if !working.is_finished() {
+        working.await??;
+    }
+    end_server.send_replace(true);
+    serving.ended().await?;
+    result
+}
+
+/// Tells where everything is. Scripts read the lines of the JSON form.
+fn announce(place: &Place, url: &str, context: &Context) -> anyhow::Result<()> {
+    let config = place.client_config();
+    if context.output.is_json() {
+        let repositories: Vec<_> = place
+            .repositories
+            .iter()
+            .map(|name| serde_json::json!({"name": name, "url": format!("{url}/cvmfs/{name}/"), "public_key": place.public_key(name)}))
+            .collect();
+        return context.output.json(&serde_json::json!({"event": "ready", "url": url, "client_config": config, "repositories": repositories}));
+    }
+    context.output.line(&format!("conveyor is at {url}/ (jobs and logs as they happen)"))?;
+    for name in &place.repositories {
+        context.output.line(&format!("repository {name}: {url}/cvmfs/{name}/, public key {}", place.public_key(name).display()))?;
+    }
+    context.output.line(&format!("from another shell: conveyor -c {} submit …", config.display()))
+}

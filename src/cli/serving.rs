@@ -1,0 +1,108 @@
+//! Puts a server together: store, engine, sockets, and the clock that drives it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::app::clock::{SystemClock, SystemEntropy};
+use crate::app::{Engine, Settings};
+use crate::config::ServerConfig;
+use crate::http::{self, AppState};
+use crate::store::Store;
+use crate::store::blobs::BlobStore;
+use crate::store::logs::LogStore;
+
+/// How often the engine looks at its clock.
+const TICK: Duration = Duration::from_millis(250);
+
+/// A server that runs.
+pub(super) struct Serving {
+    /// Where it listens.
+    pub(super) addresses: Vec<SocketAddr>,
+    task: JoinHandle<()>,
+}
+
+/// Opens the state, binds the sockets and serves until `shutdown` says true.
+///
+/// `repositories_dir`: repositories that are served at `/cvmfs/NAME/`, where there are any.
+pub(super) async fn start(config: ServerConfig, repositories_dir: Option<PathBuf>, shutdown: watch::Receiver<bool>) -> anyhow::Result<Serving> {
+    if config.repositories.is_empty() {
+        tracing::warn!("no repositories are configured: every job will be refused; add [repositories.\"NAME\"] to the configuration");
+    }
+    make_private(&config.state_dir)?;
+    let store = Store::open(&config.state_dir)?;
+    let logs = LogStore::open(&config.state_dir.join("logs.db"))?;
+    let blobs = BlobStore::open(&config.state_dir.join("blobs"), config.max_blob_bytes)?;
+    let settings = Settings { claim_expiry: config.claim_expiry, ..Settings::default() };
+    let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
+    let engine = Arc::new(Engine::start(store, logs, Some(blobs), config.repositories, clock, entropy, settings).await?);
+
+    let mut listeners = Vec::new();
+    for address in &config.listen {
+        listeners.push(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?);
+    }
+    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+    let state = AppState::new(Arc::clone(&engine), config.token.map(|token| token.expose().to_owned()))
+        .with_anonymous_read(config.anonymous_read)
+        .with_repositories(repositories_dir)
+        .with_shutdown(shutdown.clone());
+    let router = http::router(state);
+    let task = tokio::spawn(async move {
+        let ticking = tokio::spawn(tick(engine));
+        http::serve(listeners, router, shutdown).await;
+        ticking.abort();
+    });
+    Ok(Serving { addresses, task })
+}
+
+impl Serving {
+    /// Waits until it has ended.
+    pub(super) async fn ended(self) -> anyhow::Result<()> {
+        self.task.await.context("the server failed")
+    }
+}
+
+async fn tick(engine: Arc<Engine>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        if let Err(error) = engine.tick().await {
+            tracing::error!(error = &error as &dyn std::error::Error, "the passing of time could not be recorded; trying again");
+        }
+    }
+}
+
+/// Makes a directory that only its owner can look into.
+pub(super) fn make_private(directory: &std::path::Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).with_context(|| format!("cannot make {}", directory.display()))
+}
+
+/// Says true on the first SIGTERM or SIGINT; on the second the process ends at once.
+pub(super) fn until_signal() -> anyhow::Result<watch::Receiver<bool>> {
+    let (stop, shutdown) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    tokio::spawn(async move {
+        for round in 0.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if round > 0 {
+                std::process::exit(130);
+            }
+            tracing::info!("stopping; a second signal ends the program at once");
+            stop.send_replace(true);
+        }
+    });
+    Ok(shutdown)
+}

@@ -1,0 +1,54 @@
+//! Puts a worker together: its client, its publisher, the account that payloads run as.
+
+use anyhow::{Context as _, bail};
+use tokio::sync::watch;
+
+use crate::client::Client;
+use crate::config::WorkerConfig;
+use crate::payload::fetch::FetchLimits;
+use crate::publisher::native::NativePublisher;
+use crate::worker::{self, Account, WorkerSettings};
+
+/// The account that payloads run as where the worker is root and nothing is configured.
+const NOBODY: &str = "nobody";
+
+/// Runs a worker with the native publisher until `shutdown` says true.
+pub(super) async fn run(config: WorkerConfig, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let client = Client::new(&config.client.url, config.client.token)?;
+    crate::payload::script::adopt_leftovers().context("cannot become the parent of what scripts leave behind")?;
+    let publisher = NativePublisher::new(&config.repositories_dir, &config.keys_dir);
+    let settings = WorkerSettings {
+        node: config.node,
+        fleet: config.fleet,
+        slots: config.slots,
+        state_dir: config.state_dir,
+        temp_dir: config.temp_dir,
+        run_as: account(config.run_as.as_deref())?,
+        fetch: FetchLimits::default(),
+    };
+    worker::run(client, std::sync::Arc::new(publisher), settings, shutdown).await?;
+    Ok(())
+}
+
+/// The account of this name; `nobody` for a root worker that names none.
+fn account(name: Option<&str>) -> anyhow::Result<Option<Account>> {
+    let is_root = nix::unistd::geteuid().is_root();
+    let name = match (name, is_root) {
+        (Some(name), _) => name,
+        (None, true) => NOBODY,
+        (None, false) => return Ok(None),
+    };
+    let user = nix::unistd::User::from_name(name).context("cannot look up accounts")?;
+    let Some(user) = user else { bail!("there is no account {name:?} to run payloads as; set run_as in [worker] to one without rights") };
+    if user.uid.is_root() {
+        bail!("payloads are never run as root; set run_as in [worker] to an account without rights");
+    }
+    if !is_root {
+        // Only root can become somebody else.
+        if user.uid != nix::unistd::geteuid() {
+            bail!("run_as is {name:?}, but this worker is not root and can run payloads only as itself; leave run_as out");
+        }
+        return Ok(None);
+    }
+    Ok(Some(Account { uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
+}
