@@ -17,7 +17,7 @@ use crate::domain::job::spec::{Payload, Publish};
 use crate::domain::outcome::Outcome;
 use crate::domain::protocol::{ClaimReply, ClaimedJob};
 use crate::domain::tree::EntryPath;
-use crate::payload::archive::{self, ArchiveItem, ReadError};
+use crate::payload::archive::{self, ArchiveItem, ArchiveLimits, ReadError};
 use crate::payload::script::{self, Script, ScriptEnd};
 use crate::publisher::{PublisherError, Transaction};
 
@@ -103,24 +103,22 @@ async fn stage_one(worker: &Worker, mut transaction: Open, job: &ClaimedJob, log
 /// Streams an archive into the transaction. Blocks.
 fn unpack(mut transaction: Open, file: &Path, base: &EntryPath, repository_root: &str, over: &AtomicBool) -> Result<(Open, u64), Outcome> {
     let source = std::fs::File::open(file).map_err(|e| node_failed(file, &e))?;
-    let mut entries = 0;
-    let read = archive::read(source, &archive::Limits::default(), base, repository_root, &mut |entry, content| {
+    let read = archive::read(source, &ArchiveLimits::default(), base, repository_root, &mut |entry, content| {
         if over.load(Ordering::Relaxed) {
             return Err(Interrupted::Stopped);
         }
-        entries += 1;
         let path = base.join(&entry.path);
         match &entry.item {
-            ArchiveItem::Node { meta, kind } => transaction.put(&path, meta, kind, content),
+            ArchiveItem::Node(kind) => transaction.put(&path, &entry.meta, kind, content),
             ArchiveItem::HardLink { to } => transaction.link(&path, &base.join(to)),
         }
         .map_err(Interrupted::Publisher)
     });
     match read {
-        Ok(_) => Ok((transaction, entries)),
+        Ok(summary) => Ok((transaction, summary.entries)),
         Err(ReadError::Archive(error)) => Err(failed("bad_archive", chain(&error), error.is_transient())),
-        Err(ReadError::Sink(Interrupted::Publisher(error))) => Err(outcome(&error)),
-        Err(ReadError::Sink(Interrupted::Stopped)) => Err(Outcome::Released),
+        Err(ReadError::Sink { source: Interrupted::Publisher(error), .. }) => Err(outcome(&error)),
+        Err(ReadError::Sink { source: Interrupted::Stopped, .. }) => Err(Outcome::Released),
     }
 }
 
