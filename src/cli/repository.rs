@@ -54,9 +54,11 @@ pub(super) struct NamedArgs {
     pub places: Places,
 }
 
+type Action = fn(&Folders, &RepositoryName, &Context) -> anyhow::Result<()>;
+
 /// Carries out one of them.
 pub(super) async fn run(command: RepositoryCommand, context: &Context) -> anyhow::Result<ExitCode> {
-    let (NamedArgs { name, places }, action): (NamedArgs, fn(&Stratum0, &Context) -> anyhow::Result<()>) = match command {
+    let (NamedArgs { name, places }, action): (NamedArgs, Action) = match command {
         RepositoryCommand::List(places) => {
             list(&Folders::of(places, context)?, context)?;
             return Ok(ExitCode::SUCCESS);
@@ -66,7 +68,7 @@ pub(super) async fn run(command: RepositoryCommand, context: &Context) -> anyhow
         RepositoryCommand::Resign(args) => (args, resign),
     };
     let folders = Folders::of(places, context)?;
-    action(&folders.stratum0(&name), context)?;
+    action(&folders, &name, context)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -90,22 +92,21 @@ impl Folders {
     }
 }
 
-fn create(stratum0: &Stratum0, context: &Context) -> anyhow::Result<()> {
-    let now = Timestamp::now().as_second();
-    stratum0.create(&CreateOptions::default(), now).with_context(|| format!("cannot make repository {}", stratum0.name()))?;
-    show(stratum0, context)
+fn create(folders: &Folders, name: &RepositoryName, context: &Context) -> anyhow::Result<()> {
+    let (directory, now) = (folders.repositories.join(name.as_str()), Timestamp::now().as_second());
+    Stratum0::create(directory, name.as_str(), &folders.keys, &CreateOptions::default(), now).with_context(|| format!("cannot make repository {name}"))?;
+    show(folders, name, context)
 }
 
-fn resign(stratum0: &Stratum0, context: &Context) -> anyhow::Result<()> {
+fn resign(folders: &Folders, name: &RepositoryName, context: &Context) -> anyhow::Result<()> {
     let now = Timestamp::now().as_second();
-    stratum0
-        .resign(CreateOptions::default().whitelist_days, now)
-        .with_context(|| format!("cannot sign the whitelist of {} anew", stratum0.name()))?;
-    show(stratum0, context)
+    let resigned = folders.stratum0(name).resign(CreateOptions::default().whitelist_days, now);
+    resigned.with_context(|| format!("cannot sign the whitelist of {name} anew"))?;
+    show(folders, name, context)
 }
 
-fn show(stratum0: &Stratum0, context: &Context) -> anyhow::Result<()> {
-    let info = info(stratum0)?;
+fn show(folders: &Folders, name: &RepositoryName, context: &Context) -> anyhow::Result<()> {
+    let info = info(&folders.stratum0(name))?;
     if context.output.is_json() {
         return context.output.json(&json(&info));
     }

@@ -4,6 +4,7 @@
 //! directory, scripts that leave daemons behind. Nothing here knows of publishers: an archive is delivered entry by
 //! entry to a callback, a script works in a directory that it is given.
 
+pub mod archive;
 pub mod fetch;
 mod hash;
 pub mod script;

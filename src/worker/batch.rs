@@ -148,12 +148,12 @@ async fn report(worker: &Worker, batch: BatchId, claim: &ClaimReply, outcome: &O
 }
 
 async fn describe(log: &AttemptLog, changes: &[ChangedPath]) {
-    log.line(format_args!("{} paths change", changes.len())).await;
+    log.line(format!("{} paths change", changes.len())).await;
     for change in changes.iter().take(LISTED_PATHS) {
-        log.line(change).await;
+        log.line(change.to_string()).await;
     }
     if changes.len() > LISTED_PATHS {
-        log.line(format_args!("… and {} more", changes.len() - LISTED_PATHS)).await;
+        log.line(format!("… and {} more", changes.len() - LISTED_PATHS)).await;
     }
 }
 

@@ -43,7 +43,7 @@ impl AttemptLog {
     }
 
     /// Adds a line of our own.
-    pub(super) async fn line(&self, text: impl std::fmt::Display) {
+    pub(super) async fn line(&self, text: String) {
         // A log that is closed has nobody to read it.
         let _ = self.queue.send(Bytes::from(format!("[conveyor] {text}\n"))).await;
     }

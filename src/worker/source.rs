@@ -17,7 +17,7 @@ pub(super) async fn fetch(worker: &Worker, batch: BatchId, token: &str, job: &Cl
     match source {
         Source::Blob { digest } => {
             let size = worker.client.download_blob(*digest, &file).await.map_err(|error| failed("fetch_failed", chain(&error), error.is_transient()))?;
-            log.line(format_args!("fetched {digest}, {size} bytes")).await;
+            log.line(format!("fetched {digest}, {size} bytes")).await;
         }
         Source::Url { url, checksum } => {
             let content = worker
@@ -25,7 +25,7 @@ pub(super) async fn fetch(worker: &Worker, batch: BatchId, token: &str, job: &Cl
                 .fetch(url, checksum.as_ref(), &file)
                 .await
                 .map_err(|error| failed("fetch_failed", chain(&error), error.is_transient()))?;
-            log.line(format_args!("fetched {url}, {} bytes, {}", content.size, content.sha256)).await;
+            log.line(format!("fetched {url}, {} bytes, {}", content.size, content.sha256)).await;
             match job.pinned {
                 Some(pinned) if Checksum::from(pinned) != Checksum::from(content.sha256) => {
                     let message = format!("{url} delivers {} now, and delivered {pinned} at the first attempt; submit a new job for the new content", content.sha256);

@@ -75,7 +75,7 @@ async fn stage_one(worker: &Worker, mut transaction: Open, job: &ClaimedJob, log
                 }
             };
             let (transaction, entries) = unpacked.map_err(|panic| failed("node_failed", format!("unpacking failed: {panic}"), true))??;
-            log.line(format_args!("unpacked {entries} entries")).await;
+            log.line(format!("unpacked {entries} entries")).await;
             Ok(transaction)
         }
         (Payload::Script { args, .. }, Some(file)) => run_script(worker, transaction, job, log, file, args, stop).await,
@@ -92,7 +92,7 @@ async fn stage_one(worker: &Worker, mut transaction: Open, job: &ClaimedJob, log
             })
             .await?;
             for path in absent {
-                log.line(format_args!("/{path} was not there")).await;
+                log.line(format!("/{path} was not there")).await;
             }
             Ok(transaction)
         }

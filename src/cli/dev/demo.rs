@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 
 use super::place::Place;
 use super::sources;
 use crate::cli::Context;
+use crate::cli::upload::upload;
 use crate::client::{Client, Token};
 use crate::cvmfs::reader::Expiry;
-use crate::domain::digest::Sha256Digest;
 use crate::domain::ids::JobId;
 use crate::domain::job::spec::{Condition, DEFAULT_TIMEOUT_S, Dependency, JobSpec, Payload, Publish, Source, Work};
 use crate::domain::job::state::{JobState, StateKind};
@@ -48,8 +47,8 @@ async fn submit(client: &Client, repository: &RepositoryName) -> anyhow::Result<
     let (program, tree) = (folder.path().join("program.tar.zst"), folder.path().join("tree.tar.zst"));
     let (to, and) = (program.clone(), tree.clone());
     tokio::task::spawn_blocking(move || sources::program(&to).and_then(|()| sources::tree(&and))).await??;
-    let program = Payload::Tarball { source: upload(client, &program).await? };
-    let tree = Payload::Tarball { source: upload(client, &tree).await? };
+    let program = Payload::Tarball { source: uploaded(client, &program).await? };
+    let tree = Payload::Tarball { source: uploaded(client, &tree).await? };
     let stamp = Payload::Script { source: blob(client, STAMP).await?, args: Vec::new() };
     let broken = Payload::Script { source: blob(client, BROKEN).await?, args: Vec::new() };
 
@@ -87,19 +86,8 @@ async fn blob(client: &Client, text: &'static str) -> anyhow::Result<Source> {
     Ok(Source::Blob { digest })
 }
 
-async fn upload(client: &Client, file: &Path) -> anyhow::Result<Source> {
-    use sha2::Digest;
-    let read = file.to_owned();
-    let (digest, size) = tokio::task::spawn_blocking(move || {
-        let mut hasher = sha2::Sha256::new();
-        let size = std::io::copy(&mut std::fs::File::open(read)?, &mut hasher)?;
-        Ok::<_, std::io::Error>((Sha256Digest::new(hasher.finalize().into()), size))
-    })
-    .await??;
-    if !client.has_blob(digest).await? {
-        client.put_blob_file(file, digest, size, Arc::new(|_| {})).await?;
-    }
-    Ok(Source::Blob { digest })
+async fn uploaded(client: &Client, file: &Path) -> anyhow::Result<Source> {
+    Ok(Source::Blob { digest: upload(client, file, None).await? })
 }
 
 async fn tell(job: &JobView, client: &Client, context: &Context) -> anyhow::Result<()> {

@@ -115,7 +115,7 @@ impl Place {
         if stratum0.exists() {
             stratum0.resign(options.whitelist_days, now).with_context(|| format!("cannot sign the whitelist of {name}"))?;
         } else {
-            stratum0.create(&options, now).with_context(|| format!("cannot make repository {name}"))?;
+            Stratum0::create(stratum0.directory(), name.as_str(), self.keys_dir(), &options, now).with_context(|| format!("cannot make repository {name}"))?;
         }
         let public = self.keys_dir().join(format!("{name}.pub"));
         fs::copy(&public, self.public_key(name)).with_context(|| format!("cannot copy {}", public.display()))?;
