@@ -4,12 +4,12 @@
 //! directory, scripts that leave daemons behind. Nothing here knows of publishers: an archive is delivered entry by
 //! entry to a callback, a script works in a directory that it is given.
 
-//pub mod archive;
+pub mod archive;
 pub mod delete;
 pub mod fetch;
 mod hash;
 //pub mod script;
 
-//pub use archive::{ArchiveEntry, ArchiveError, ArchiveItem};
+pub use archive::{ArchiveEntry, ArchiveError, ArchiveItem, ArchiveLimits, ReadError};
 pub use delete::{DeleteError, delete_list};
 pub use fetch::{Content, FetchError, FetchLimits, Fetcher, verify};
