@@ -259,3 +259,19 @@ fn a_clock_that_went_back_does_not_make_an_older_manifest() {
     let manifest = draft.commit(None, NOW - 5000, &|_| {}).unwrap();
     assert_eq!(manifest.published_at, NOW);
 }
+
+#[test]
+fn a_catalog_that_shrank_is_written_anew_without_its_free_pages() {
+    let sandbox = Sandbox::new();
+    let mut draft = sandbox.begin();
+    for number in 0..3000 {
+        put(&mut draft, &format!("d/{number}"), "x");
+    }
+    let full = draft.commit(None, NOW, &|_| {}).unwrap().root_size;
+    sandbox.check();
+    let mut draft = sandbox.begin();
+    draft.catalog_mut().remove(b"d").unwrap();
+    let empty = draft.commit(None, NOW, &|_| {}).unwrap().root_size;
+    sandbox.check();
+    assert!(empty * 8 < full, "{empty} bytes after {full}");
+}
