@@ -28,3 +28,7 @@ pub mod tree;
 pub mod whitelist;
 
 pub use error::Error;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests;

@@ -70,26 +70,35 @@ impl Staging {
 
     /// Compresses and stores a content, unless the repository has it.
     pub fn add(&mut self, kind: ObjectKind, content: &mut dyn Read) -> Result<Staged, StageError> {
+        let taken = self.compress(content);
+        let sink = match self.restart() {
+            Ok(sink) => sink,
+            Err(error) => {
+                // What the stream still holds must not get into the next object.
+                self.encoder = ZlibEncoder::new(Sink::new(&self.directory)?, Level::default());
+                return Err(error.into());
+            }
+        };
+        let size = taken?;
+        let hash = sink.hasher.clone().finish();
+        self.keep(hash, kind, sink)?;
+        Ok(Staged { hash, size })
+    }
+
+    fn compress(&mut self, content: &mut dyn Read) -> Result<u64, StageError> {
         let mut buffer = [0; 64 * 1024];
         let mut size = 0;
         loop {
             match content.read(&mut buffer) {
-                Ok(0) => break,
+                Ok(0) => return Ok(size),
                 Ok(count) => {
                     self.encoder.write_all(&buffer[..count]).map_err(self.failed())?;
                     size += count as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.restart()?;
-                    return Err(StageError::Content(error));
-                }
+                Err(error) => return Err(StageError::Content(error)),
             }
         }
-        let sink = self.restart()?;
-        let hash = sink.hasher.clone().finish();
-        self.keep(hash, kind, sink)?;
-        Ok(Staged { hash, size })
     }
 
     /// Ends the stream and starts the next one; allocating an encoder for each small file would cost more than its data.

@@ -8,6 +8,9 @@ use super::super::hash::{Algorithm, ContentHash};
 use super::path::split;
 use super::{Catalog, Entry, Flags, PathHash, Statistics, join, schema};
 
+/// Free pages that are not worth the time that it takes to write the file anew: 256 KiB.
+const MOST_FREE_PAGES: i64 = 64;
+
 /// Why an edit was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
@@ -196,6 +199,13 @@ impl CatalogEditor {
         database.set_property("previous_revision", &previous.to_string())?;
         database.set_property("last_modified", &now.to_string())?;
         database.commit()?;
+        // Rows that went leave free pages, which clients would download for ever.
+        let count = |pragma: &str| database.connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        let free = count("freelist_count").map_err(database.failed("read"))?;
+        let pages = count("page_count").map_err(database.failed("read"))?;
+        if free > MOST_FREE_PAGES && free * 4 > pages {
+            database.run("VACUUM")?;
+        }
         database.close()
     }
 

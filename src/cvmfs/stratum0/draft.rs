@@ -98,7 +98,8 @@ impl Draft {
     ///
     /// `passing` hears the name of each step as it is passed; it is for tests that kill the process there.
     pub fn commit(self, tag: Option<NewTag<'_>>, now: i64, passing: &dyn Fn(&str)) -> Result<Manifest, Error> {
-        let Self { catalog, catalog_file, mut staging, reader, keys, directory, reflog_is_current, _lock } = self;
+        // Bindings are dropped from the last to the first: the lock goes when all else is cleaned up.
+        let Self { _lock, keys, directory, reflog_is_current, mut staging, reader, catalog, catalog_file } = self;
         let base = reader.manifest();
         // Clients keep what they have when a manifest is older, so time never goes back here even if the clock did.
         let now = now.max(base.published_at);

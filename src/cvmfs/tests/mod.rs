@@ -1,0 +1,7 @@
+//! Tests of the format as a whole; the parts have theirs beside them.
+
+mod crash;
+mod golden;
+mod publish;
+pub(crate) mod support;
+mod trust;
