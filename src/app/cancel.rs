@@ -17,10 +17,11 @@ impl Engine {
             match &job.progress.state {
                 JobState::Cancelled
                 | JobState::Running { cancel_requested: true, .. }
-                | JobState::Recovering { cancel_requested: true, .. } => return Ok(job.into()),
+                | JobState::Recovering { cancel_requested: true, .. }
+                | JobState::NeedsOperator { cancel_requested: true, .. } => return Ok(job.into()),
                 JobState::Running { phase: Phase::Publishing, .. }
                 | JobState::Recovering { publishing: true, .. }
-                | JobState::NeedsOperator { .. } => {
+                | JobState::NeedsOperator { publishing: true, .. } => {
                     let message =
                         format!("job {id} ({name:?}) has its permission to publish and can no longer be cancelled");
                     return Err(AppError::conflict(

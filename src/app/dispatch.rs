@@ -1,6 +1,6 @@
 //! Forms batches out of ready jobs, in the same commit as whatever made them ready.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -97,7 +97,7 @@ impl Dispatcher {
     pub(super) fn run(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<usize, StoreError> {
         let dirty: Vec<RepositoryName> = self.state().dirty.iter().cloned().collect();
         let mut formed = 0;
-        let mut fleets: HashMap<&str, Vec<&RepositoryName>> = HashMap::new();
+        let mut fleets: BTreeMap<&str, Vec<&RepositoryName>> = BTreeMap::new();
         for repository in &dirty {
             fleets.entry(self.fleet(repository)).or_default().push(repository);
         }

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::broker::Embedded;
+use crate::domain::batch::BatchState;
 use crate::domain::fleet::Repositories;
 use crate::domain::ids::{BatchId, JobId};
 use crate::domain::job::Job;
@@ -85,7 +86,7 @@ struct Live {
 }
 
 impl Engine {
-    /// Starts on a store: every claim in it gets its full time anew, every repository is planned.
+    /// Starts on a store: every claim and offer in it gets its full time anew, every repository is planned.
     pub async fn start(
         store: Store,
         logs: LogStore,
@@ -106,11 +107,21 @@ impl Engine {
             live: Mutex::default(),
         };
         let batches = engine.store.read(|db| db.live_batches()).await?;
-        let expiry = engine.clock.monotonic() + engine.settings.claim_expiry;
+        let now = engine.clock.monotonic();
+        let (expiry, due) = (now + engine.settings.claim_expiry, now + engine.settings.offer_ttl);
         {
             let mut live = engine.live();
-            for batch in batches.iter().filter(|batch| batch.state.claim().is_some()) {
-                live.claims.insert(batch.id, expiry);
+            for batch in &batches {
+                match batch.state {
+                    BatchState::Claimed { .. } | BatchState::Publishing { .. } => {
+                        live.claims.insert(batch.id, expiry);
+                    }
+                    // Nobody may have heard of it: what was on its way died with the earlier life.
+                    BatchState::Offered { .. } => {
+                        live.offers.insert(batch.id, due);
+                    }
+                    BatchState::Unsent | BatchState::Recovering { .. } | BatchState::Settled => {}
+                }
             }
         }
         engine.dispatch_all().await?;

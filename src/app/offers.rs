@@ -35,6 +35,14 @@ impl Engine {
     /// Notes that offers went out. Nothing waits for this: it only stops them from being sent again at once.
     pub async fn offers_sent(&self, offers: Vec<(BatchId, u32)>) -> Result<(), AppError> {
         let noted = offers.clone();
+        // Whatever is recorded as sent must have its deadline: this note may come after the first one is over.
+        let due = self.clock.monotonic() + self.settings.offer_ttl;
+        {
+            let mut live = self.live();
+            for (id, _) in &offers {
+                live.offers.entry(*id).or_insert(due);
+            }
+        }
         self.write(move |tx, now, _| {
             for (id, generation) in offers {
                 // It may be claimed, cancelled or offered anew by now.

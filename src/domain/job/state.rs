@@ -61,6 +61,10 @@ pub enum JobState {
         batch: BatchId,
         /// The node that had it.
         node: String,
+        /// Whether the publish was permitted, so that it may have happened.
+        publishing: bool,
+        /// Somebody wants it stopped; it will be, if it was not published.
+        cancel_requested: bool,
         /// What is known.
         reason: String,
     },
@@ -277,6 +281,15 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
         (S::Recovering { batch, node, publishing: false, cancel_requested: false }, E::CancelRequested) => {
             S::Recovering { batch: *batch, node: node.clone(), publishing: false, cancel_requested: true }
         }
+        (S::NeedsOperator { batch, node, publishing: false, cancel_requested: false, reason }, E::CancelRequested) => {
+            S::NeedsOperator {
+                batch: *batch,
+                node: node.clone(),
+                publishing: false,
+                cancel_requested: true,
+                reason: reason.clone(),
+            }
+        }
 
         // The end of an attempt. Success is believed in every state in which a publish may have happened.
         (
@@ -308,7 +321,11 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
                 cancel_requested: *cancel_requested,
             }
         }
-        (S::Recovering { cancel_requested: true, .. }, E::FoundUnpublished) => S::Cancelled,
+        (
+            S::Recovering { cancel_requested: true, .. } | S::NeedsOperator { cancel_requested: true, .. },
+            E::FoundUnpublished,
+        )
+        | (S::Recovering { cancel_requested: true, .. }, E::AttemptFailed { retry_at: None, .. }) => S::Cancelled,
         (S::Recovering { .. } | S::NeedsOperator { .. }, E::FoundUnpublished) => {
             then.interruptions += 1;
             S::Queued
@@ -317,8 +334,14 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
             then.interruptions += 1;
             S::Failed { failure: failure.clone() }
         }
-        (S::Recovering { batch, node, .. }, E::RecoveryGivenUp { reason }) => {
-            S::NeedsOperator { batch: *batch, node: node.clone(), reason: reason.clone() }
+        (S::Recovering { batch, node, publishing, cancel_requested }, E::RecoveryGivenUp { reason }) => {
+            S::NeedsOperator {
+                batch: *batch,
+                node: node.clone(),
+                publishing: *publishing,
+                cancel_requested: *cancel_requested,
+                reason: reason.clone(),
+            }
         }
 
         (S::Failed { .. } | S::Cancelled | S::Skipped { .. }, E::Retried { waiting }) => {
