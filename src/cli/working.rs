@@ -39,14 +39,18 @@ fn account(name: Option<&str>) -> anyhow::Result<Option<Account>> {
         (None, false) => return Ok(None),
     };
     let user = nix::unistd::User::from_name(name).context("cannot look up accounts")?;
-    let Some(user) = user else { bail!("there is no account {name:?} to run payloads as; set run_as in [worker] to one without rights") };
+    let Some(user) = user else {
+        bail!("there is no account {name:?} to run payloads as; set run_as in [worker] to one without rights")
+    };
     if user.uid.is_root() {
         bail!("payloads are never run as root; set run_as in [worker] to an account without rights");
     }
     if !is_root {
         // Only root can become somebody else.
         if user.uid != nix::unistd::geteuid() {
-            bail!("run_as is {name:?}, but this worker is not root and can run payloads only as itself; leave run_as out");
+            bail!(
+                "run_as is {name:?}, but this worker is not root and can run payloads only as itself; leave run_as out"
+            );
         }
         return Ok(None);
     }

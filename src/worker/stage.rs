@@ -27,7 +27,14 @@ const CVMFS: &str = "/cvmfs";
 type Open = Box<dyn Transaction>;
 
 /// Fetches all payloads, then opens the transaction, then stages each in turn. An error leaves no transaction open.
-pub(super) async fn stage(worker: &Arc<Worker>, batch: BatchId, claim: &ClaimReply, logs: &[AttemptLog], stop: &mut watch::Receiver<Stop>, scratch: &Path) -> Result<Open, Outcome> {
+pub(super) async fn stage(
+    worker: &Arc<Worker>,
+    batch: BatchId,
+    claim: &ClaimReply,
+    logs: &[AttemptLog],
+    stop: &mut watch::Receiver<Stop>,
+    scratch: &Path,
+) -> Result<Open, Outcome> {
     let mut files = Vec::with_capacity(claim.jobs.len());
     for (number, (job, log)) in claim.jobs.iter().zip(logs).enumerate() {
         let folder = scratch.join(format!("job-{number}"));
@@ -55,7 +62,14 @@ pub(super) async fn stage(worker: &Arc<Worker>, batch: BatchId, claim: &ClaimRep
     Ok(transaction)
 }
 
-async fn stage_one(worker: &Worker, mut transaction: Open, job: &ClaimedJob, log: &AttemptLog, file: Option<PathBuf>, stop: &mut watch::Receiver<Stop>) -> Result<Open, Outcome> {
+async fn stage_one(
+    worker: &Worker,
+    mut transaction: Open,
+    job: &ClaimedJob,
+    log: &AttemptLog,
+    file: Option<PathBuf>,
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<Open, Outcome> {
     let publish = job.spec.publish();
     match (&publish.payload, file) {
         (Payload::Tarball { .. }, Some(file)) => {
@@ -64,7 +78,8 @@ async fn stage_one(worker: &Worker, mut transaction: Open, job: &ClaimedJob, log
             let limit = Duration::from_secs(job.spec.timeout_s.into());
             let over = Arc::new(AtomicBool::new(false));
             let asked = Arc::clone(&over);
-            let mut unpacking = tokio::task::spawn_blocking(move || unpack(transaction, &file, &base, &repository_root, &asked));
+            let mut unpacking =
+                tokio::task::spawn_blocking(move || unpack(transaction, &file, &base, &repository_root, &asked));
             let unpacked = tokio::select! {
                 unpacked = &mut unpacking => unpacked,
                 () = stopped(stop) => { over.store(true, Ordering::Relaxed); unpacking.await }
@@ -74,13 +89,15 @@ async fn stage_one(worker: &Worker, mut transaction: Open, job: &ClaimedJob, log
                     return Err(failed("timed_out", format!("unpacking took longer than the job's limit of {} s", job.spec.timeout_s), true));
                 }
             };
-            let (transaction, entries) = unpacked.map_err(|panic| failed("node_failed", format!("unpacking failed: {panic}"), true))??;
+            let (transaction, entries) =
+                unpacked.map_err(|panic| failed("node_failed", format!("unpacking failed: {panic}"), true))??;
             log.line(format!("unpacked {entries} entries")).await;
             Ok(transaction)
         }
         (Payload::Script { args, .. }, Some(file)) => run_script(worker, transaction, job, log, file, args, stop).await,
         (Payload::Delete { paths }, _) => {
-            let paths = Payload::delete_paths(paths, &publish.lease_path).map_err(|why| failed("bad_job", why, false))?;
+            let paths =
+                Payload::delete_paths(paths, &publish.lease_path).map_err(|why| failed("bad_job", why, false))?;
             let (transaction, absent) = blocking(move || {
                 let mut absent = Vec::new();
                 for path in paths {
@@ -101,7 +118,13 @@ async fn stage_one(worker: &Worker, mut transaction: Open, job: &ClaimedJob, log
 }
 
 /// Streams an archive into the transaction. Blocks.
-fn unpack(mut transaction: Open, file: &Path, base: &EntryPath, repository_root: &str, over: &AtomicBool) -> Result<(Open, u64), Outcome> {
+fn unpack(
+    mut transaction: Open,
+    file: &Path,
+    base: &EntryPath,
+    repository_root: &str,
+    over: &AtomicBool,
+) -> Result<(Open, u64), Outcome> {
     let source = std::fs::File::open(file).map_err(|e| node_failed(file, &e))?;
     let read = archive::read(source, &ArchiveLimits::default(), base, repository_root, &mut |entry, content| {
         if over.load(Ordering::Relaxed) {
@@ -128,7 +151,15 @@ enum Interrupted {
     Stopped,
 }
 
-async fn run_script(worker: &Worker, mut transaction: Open, job: &ClaimedJob, log: &AttemptLog, file: PathBuf, args: &[String], stop: &mut watch::Receiver<Stop>) -> Result<Open, Outcome> {
+async fn run_script(
+    worker: &Worker,
+    mut transaction: Open,
+    job: &ClaimedJob,
+    log: &AttemptLog,
+    file: PathBuf,
+    args: &[String],
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<Open, Outcome> {
     let publish = job.spec.publish();
     let run_as = worker.settings.run_as.map(|account| (account.uid, account.gid));
     let temporary = file.with_file_name("tmp");
@@ -161,12 +192,24 @@ async fn run_script(worker: &Worker, mut transaction: Open, job: &ClaimedJob, lo
         run_as,
         time_limit: Duration::from_secs(job.spec.timeout_s.into()),
     };
-    let end = script::run(script, log.sink(), stopped(stop)).await.map_err(|error| failed("script_not_run", chain(&error), error.is_transient()))?;
+    let end = script::run(script, log.sink(), stopped(stop))
+        .await
+        .map_err(|error| failed("script_not_run", chain(&error), error.is_transient()))?;
     match end {
         ScriptEnd::Exited(0) => {}
-        ScriptEnd::Exited(code) => return Err(failed("script_failed", format!("the script ended with exit code {code}"), true)),
-        ScriptEnd::Signaled(signal) => return Err(failed("script_failed", format!("the script was killed by signal {signal}"), true)),
-        ScriptEnd::TimedOut => return Err(failed("timed_out", format!("the script ran longer than the job's limit of {} s", job.spec.timeout_s), true)),
+        ScriptEnd::Exited(code) => {
+            return Err(failed("script_failed", format!("the script ended with exit code {code}"), true));
+        }
+        ScriptEnd::Signaled(signal) => {
+            return Err(failed("script_failed", format!("the script was killed by signal {signal}"), true));
+        }
+        ScriptEnd::TimedOut => {
+            return Err(failed(
+                "timed_out",
+                format!("the script ran longer than the job's limit of {} s", job.spec.timeout_s),
+                true,
+            ));
+        }
         ScriptEnd::Cancelled => return Err(Outcome::Released),
     }
     blocking(move || {
@@ -177,7 +220,9 @@ async fn run_script(worker: &Worker, mut transaction: Open, job: &ClaimedJob, lo
 }
 
 /// Runs a publisher's call on a thread that may block. A transaction inside a failed call is dropped, and so aborted.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, PublisherError> + Send + 'static) -> Result<T, Outcome> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PublisherError> + Send + 'static,
+) -> Result<T, Outcome> {
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(outcome(&error)),
@@ -194,7 +239,8 @@ async fn stopped(stop: &mut watch::Receiver<Stop>) {
 }
 
 fn lease(publish: &Publish) -> Result<EntryPath, Outcome> {
-    EntryPath::new(publish.lease_path.relative().as_bytes()).map_err(|error| failed("bad_job", error.to_string(), false))
+    EntryPath::new(publish.lease_path.relative().as_bytes())
+        .map_err(|error| failed("bad_job", error.to_string(), false))
 }
 
 fn node_failed(path: &Path, error: &std::io::Error) -> Outcome {
