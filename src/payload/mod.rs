@@ -8,8 +8,9 @@ pub mod archive;
 pub mod delete;
 pub mod fetch;
 mod hash;
-//pub mod script;
+pub mod script;
 
 pub use archive::{ArchiveEntry, ArchiveError, ArchiveItem, ArchiveLimits, ReadError};
 pub use delete::{DeleteError, delete_list};
 pub use fetch::{Content, FetchError, FetchLimits, Fetcher, verify};
+pub use script::{Ending, ScriptError, ScriptReport, ScriptRun};
