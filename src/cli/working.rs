@@ -15,7 +15,6 @@ const NOBODY: &str = "nobody";
 /// Runs a worker with the native publisher until `shutdown` says true.
 pub(super) async fn run(config: WorkerConfig, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
     let client = Client::new(&config.client.url, config.client.token)?;
-    crate::payload::script::adopt_leftovers().context("cannot become the parent of what scripts leave behind")?;
     let publisher = NativePublisher::new(&config.repositories_dir, &config.keys_dir);
     let settings = WorkerSettings {
         node: config.node,

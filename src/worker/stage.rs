@@ -1,5 +1,6 @@
 //! Opens the transaction and puts the payloads into it: everything that happens before the permission to publish.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,22 +8,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::failure::{chain, failed, outcome};
 use super::held::Stop;
 use super::log::AttemptLog;
-use super::{Worker, source};
+use super::{Account, Worker, source};
 use crate::domain::ids::BatchId;
 use crate::domain::job::spec::{Payload, Publish};
 use crate::domain::outcome::Outcome;
 use crate::domain::protocol::{ClaimReply, ClaimedJob};
 use crate::domain::tree::EntryPath;
 use crate::payload::archive::{self, ArchiveItem, ArchiveLimits, ReadError};
-use crate::payload::script::{self, Script, ScriptEnd};
+use crate::payload::script::{self, Ending, ScriptRun};
 use crate::publisher::{PublisherError, Transaction};
 
 /// Where the repositories of a machine with CernVM-FS are; absolute links in archives are read as such.
 const CVMFS: &str = "/cvmfs";
+
+/// Time that a script gets to end by itself when it is told to.
+const GRACE: Duration = Duration::from_secs(5);
+/// Bytes of a script's output that are passed on.
+const OUTPUT_LIMIT: u64 = 256 * 1024 * 1024;
 
 type Open = Box<dyn Transaction>;
 
@@ -161,56 +168,61 @@ async fn run_script(
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<Open, Outcome> {
     let publish = job.spec.publish();
-    let run_as = worker.settings.run_as.map(|account| (account.uid, account.gid));
+    let run_as = worker.settings.run_as;
     let temporary = file.with_file_name("tmp");
     let (program, home) = (file.clone(), temporary.clone());
     let (mut transaction, directory) = blocking(move || {
         let io = |source| PublisherError::Io { what: "prepare the script".into(), source };
-        script::make_executable(&program, run_as).map_err(io)?;
         std::fs::create_dir(&home).map_err(io)?;
         let directory = transaction.check_out()?;
-        for tree in [&home, &directory] {
-            script::give_tree(tree, run_as).map_err(io)?;
+        for tree in [&program, &home, &directory] {
+            give_tree(tree, run_as).map_err(io)?;
         }
         Ok((transaction, directory))
     })
     .await?;
 
-    let mut arguments: Vec<OsString> = vec![publish.repository.as_str().into(), publish.lease_path.as_str().into()];
-    arguments.extend(args.iter().map(OsString::from));
-    let script = Script {
+    let script = ScriptRun {
+        run_id: uuid::Uuid::now_v7(),
         program: file,
-        arguments,
+        repository: publish.repository.clone(),
+        lease_path: publish.lease_path.clone(),
+        args: args.iter().map(OsString::from).collect(),
         directory,
         temporary,
-        environment: vec![
+        environment: BTreeMap::from([
             ("CONVEYOR_JOB_ID".into(), job.spec.id.to_string()),
             ("CONVEYOR_ATTEMPT".into(), job.attempt.to_string()),
             ("CONVEYOR_REPOSITORY".into(), publish.repository.to_string()),
             ("CONVEYOR_LEASE_PATH".into(), publish.lease_path.to_string()),
-        ],
-        run_as,
+        ]),
         time_limit: Duration::from_secs(job.spec.timeout_s.into()),
+        grace: GRACE,
+        output_limit: OUTPUT_LIMIT,
+        run_as: run_as.map(|account| (account.uid.into(), account.gid.into())),
+        allow_root: false,
     };
-    let end = script::run(script, log.sink(), stopped(stop))
-        .await
-        .map_err(|error| failed("script_not_run", chain(&error), error.is_transient()))?;
-    match end {
-        ScriptEnd::Exited(0) => {}
-        ScriptEnd::Exited(code) => {
-            return Err(failed("script_failed", format!("the script ended with exit code {code}"), true));
+    let cancel = CancellationToken::new();
+    let mut running = std::pin::pin!(script::run(script, &cancel, log.sink()));
+    let ended = tokio::select! {
+        ended = running.as_mut() => ended,
+        () = stopped(stop) => {
+            cancel.cancel();
+            running.await
         }
-        ScriptEnd::Signaled(signal) => {
-            return Err(failed("script_failed", format!("the script was killed by signal {signal}"), true));
+    };
+    let report = ended.map_err(|error| failed("script_not_run", chain(&error), error.is_transient()))?;
+    if report.dropped_bytes > 0 {
+        log.line(format!("{} bytes of output were dropped, beyond the limit of {OUTPUT_LIMIT}", report.dropped_bytes))
+            .await;
+    }
+    match report.ending {
+        Ending::Exited { code: 0 } => {}
+        Ending::Exited { .. } | Ending::Signaled { .. } => {
+            return Err(failed("script_failed", format!("the script {}", report.ending), true));
         }
-        ScriptEnd::TimedOut => {
-            return Err(failed(
-                "timed_out",
-                format!("the script ran longer than the job's limit of {} s", job.spec.timeout_s),
-                true,
-            ));
-        }
-        ScriptEnd::Cancelled => return Err(Outcome::Released),
+        Ending::TimedOut { .. } => return Err(failed("timed_out", format!("the script {}", report.ending), true)),
+        Ending::Cancelled => return Err(Outcome::Released),
     }
     blocking(move || {
         transaction.check_in()?;
@@ -236,6 +248,15 @@ async fn stopped(stop: &mut watch::Receiver<Stop>) {
         // Nobody is left who could say so.
         std::future::pending().await
     }
+}
+
+/// Gives a file, or a directory and all in it, to the account that will write there; links are not followed.
+fn give_tree(root: &Path, run_as: Option<Account>) -> std::io::Result<()> {
+    let Some(Account { uid, gid }) = run_as else { return Ok(()) };
+    for entry in walkdir::WalkDir::new(root) {
+        std::os::unix::fs::lchown(entry?.path(), Some(uid), Some(gid))?;
+    }
+    Ok(())
 }
 
 fn lease(publish: &Publish) -> Result<EntryPath, Outcome> {

@@ -59,7 +59,10 @@ impl Chain {
         }
         let last = self.revisions.last().map(|revision| revision.number);
         if last != Some(reader.manifest().revision) {
-            return Err(format!("the manifest says revision {}, the chain ends at {last:?}", reader.manifest().revision));
+            return Err(format!(
+                "the manifest says revision {}, the chain ends at {last:?}",
+                reader.manifest().revision
+            ));
         }
         self.tags = reader.tags().map_err(text)?;
         Ok(())
@@ -103,7 +106,9 @@ impl Chain {
             for change in &revision.changes {
                 let number = revision.number;
                 match change {
-                    Change::Replaced(path) => found.push(format!("revision {number} replaced {path}: no job asked for that")),
+                    Change::Replaced(path) => {
+                        found.push(format!("revision {number} replaced {path}: no job asked for that"))
+                    }
                     Change::Added(path) | Change::Removed(path) => {
                         if !seen.insert(format!("{change:?}")) {
                             found.push(format!("revision {number} added or removed {path} once more"));

@@ -42,7 +42,10 @@ fn check_entry(entry: &Entry, state: Option<&JobState>, chain: &Chain) -> Result
     let made = |made: &&Revision| made.changes.contains(&entry.change);
     let numbers: Vec<u64> = chain.revisions.iter().filter(made).map(|revision| revision.number).collect();
     if numbers != [*revision] {
-        return Err(format!("job {job}: its state names revision {revision}, {:?} happened in {numbers:?}", entry.change));
+        return Err(format!(
+            "job {job}: its state names revision {revision}, {:?} happened in {numbers:?}",
+            entry.change
+        ));
     }
     let is_named = |made: &Revision| made.number == *revision && made.root_hash == *root_hash;
     if !chain.revisions.iter().any(is_named) {

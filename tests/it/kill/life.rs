@@ -32,7 +32,9 @@ impl Life {
                 command.env_remove(&name);
             }
         }
-        command.args(["--output", "json", "dev", "--listen", "127.0.0.1:0", "--slots", "3", "--state"]).arg(home.state());
+        command
+            .args(["--output", "json", "dev", "--listen", "127.0.0.1:0", "--slots", "3", "--state"])
+            .arg(home.state());
         for repository in REPOSITORIES {
             command.args(["--repository", repository]);
         }

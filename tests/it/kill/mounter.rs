@@ -52,7 +52,8 @@ impl Mounter {
             command.env_remove(name);
         }
         command.arg(format!("http://{address}/{repository}/")).arg(&directory).arg(base.path().join("cache"));
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn();
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn();
         let mut mount = Mount { child: child.unwrap(), directory };
         let result = match mount.ready().await {
             Ok(()) => mount.read(file).await,
@@ -80,7 +81,8 @@ impl Mount {
 
     async fn read(&self, file: &str) -> Result<(), String> {
         let path = self.directory.join(file);
-        let reading = tokio::task::spawn_blocking(move || std::fs::read(&path).map_err(|error| format!("{path:?}: {error}")));
+        let reading =
+            tokio::task::spawn_blocking(move || std::fs::read(&path).map_err(|error| format!("{path:?}: {error}")));
         let content = tokio::time::timeout(PATIENCE, reading).await.map_err(|_| "reading takes too long")?.unwrap()?;
         if content.is_empty() { Err(format!("{file} is empty")) } else { Ok(()) }
     }
@@ -91,7 +93,11 @@ impl Drop for Mount {
         let ways: [&[&str]; 3] = [&["fusermount3", "-u"], &["umount"], &["umount", "-l"]];
         for way in ways {
             if is_mounted(&self.directory) {
-                let _ = std::process::Command::new(way[0]).args(&way[1..]).arg(&self.directory).stderr(Stdio::null()).status();
+                let _ = std::process::Command::new(way[0])
+                    .args(&way[1..])
+                    .arg(&self.directory)
+                    .stderr(Stdio::null())
+                    .status();
             }
         }
         let _ = self.child.start_kill();

@@ -41,7 +41,8 @@ impl Planted {
 
     /// What the ledger says if the job's state names this revision.
     fn check(&self, state: Option<&Revision>) -> Vec<String> {
-        let succeeded = |made: &Revision| JobState::Succeeded { revision: made.number, root_hash: made.root_hash.clone() };
+        let succeeded =
+            |made: &Revision| JobState::Succeeded { revision: made.number, root_hash: made.root_hash.clone() };
         let states = state.map(|made| (self.entry.job, succeeded(made))).into_iter().collect();
         let mut chain = Chain::default();
         chain.extend(&self.home.reader(REPOSITORIES[0]).unwrap()).unwrap();

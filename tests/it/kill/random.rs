@@ -70,7 +70,10 @@ async fn random_kills_lose_nothing_and_publish_nothing_twice() {
     }
     let published = world.revisions() - 2 * REPOSITORIES.len();
     let in_time = accepted.load(Ordering::SeqCst);
-    println!("after {KILLS} kills and {:.1} s: {in_time} accepted, {published} published", started.elapsed().as_secs_f64());
+    println!(
+        "after {KILLS} kills and {:.1} s: {in_time} accepted, {published} published",
+        started.elapsed().as_secs_f64()
+    );
     assert!(published < JOBS, "seed {seed}: nothing was left to do at the last kill");
     assert!(published > JOBS / 10, "seed {seed}: hardly anything was done between the kills");
 

@@ -137,7 +137,9 @@ pub(super) type Living = watch::Receiver<Option<Client>>;
 pub(super) async fn submit_all(jobs: &[Planned], living: &Living, pace: &Semaphore, accepted: &AtomicUsize) {
     for job in jobs {
         pace.acquire().await.unwrap().forget();
-        tokio::time::timeout(PATIENCE * 4, job.accepted_by(living)).await.expect("not accepted in all the time that a test may take");
+        tokio::time::timeout(PATIENCE * 4, job.accepted_by(living))
+            .await
+            .expect("not accepted in all the time that a test may take");
         accepted.fetch_add(1, Ordering::SeqCst);
     }
 }

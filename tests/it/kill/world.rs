@@ -32,7 +32,12 @@ impl World {
         life.kill9().await;
         let mut world = Self { home, entries, chains: BTreeMap::new() };
         world.look().unwrap();
-        assert_eq!(ledger::check(&world.entries, &ended, &world.chains), Vec::<String>::new(), "{}", world.home.log_end());
+        assert_eq!(
+            ledger::check(&world.entries, &ended, &world.chains),
+            Vec::<String>::new(),
+            "{}",
+            world.home.log_end()
+        );
         world
     }
 
