@@ -1,0 +1,6 @@
+//! All integration tests in one binary: linking many costs minutes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod harness;
+mod mount;
