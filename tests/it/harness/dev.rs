@@ -1,0 +1,130 @@
+//! A development server: server, worker and one repository in a process of its own.
+
+use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use conveyor::cvmfs::reader::{Expiry, Reader};
+use conveyor::cvmfs::stratum0::Stratum0;
+use serde_json::Value;
+
+use super::{Api, Daemon, Program};
+
+/// The repository that every test may publish into.
+pub(crate) const REPOSITORY: &str = "test.example.org";
+
+/// `conveyor dev` with its own state, on a port that the kernel chose.
+pub(crate) struct Dev {
+    // Dropped in this order: the process before its directory.
+    process: Daemon,
+    pub(crate) api: Api,
+    state: PathBuf,
+    base: Place,
+}
+
+/// A directory that scripts of another account can pass through.
+pub(crate) struct Place(tempfile::TempDir);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let mode = std::fs::Permissions::from_mode(0o711);
+        Self(tempfile::Builder::new().prefix("conveyor-it-").permissions(mode).tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Deref for Dev {
+    type Target = Api;
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+impl Dev {
+    pub(crate) fn start() -> Self {
+        let base = Place::new();
+        let state = base.path().join("state");
+        Self::start_in(base, state, &[])
+    }
+
+    /// With a state directory of the test's choice, and further arguments.
+    pub(crate) fn start_in(base: Place, state: PathBuf, arguments: &[&str]) -> Self {
+        let (process, api) = launch(&base, &state, "127.0.0.1:0", arguments);
+        Self { process, api, state, base }
+    }
+
+    /// A directory of the test's own, removed with the server.
+    pub(crate) fn base(&self) -> &Path {
+        self.base.path()
+    }
+
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// The command line tool, configured for this server.
+    pub(crate) fn program(&self) -> Program {
+        Program::new(&self.state.join("client.toml"), self.base.path())
+    }
+
+    pub(crate) fn process(&mut self) -> &mut Daemon {
+        &mut self.process
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.url().trim_start_matches("http://").to_owned()
+    }
+
+    /// Ends it as a service manager would and starts it on the same port.
+    pub(crate) fn restart(&mut self) {
+        let status = self.process.terminate();
+        assert!(status.success(), "{status:?}\n{}", self.process.stderr());
+        self.start_again();
+    }
+
+    pub(crate) fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// Starts it on the same port, after its end.
+    pub(crate) fn start_again(&mut self) {
+        let address = self.address();
+        (self.process, self.api) = launch(&self.base, &self.state, &address, &[]);
+    }
+
+    /// The repository, read by the library and verified from the public key on.
+    pub(crate) fn reader(&self) -> Reader {
+        let directory = self.state.join("repositories").join(REPOSITORY);
+        Stratum0::at(directory, REPOSITORY, self.state.join("keys")).reader(Expiry::Ignore).unwrap()
+    }
+
+    /// The content of a published file.
+    pub(crate) fn published(&self, path: &str) -> Option<Vec<u8>> {
+        let reader = self.reader();
+        let mut tree = reader.tree().unwrap();
+        tree.lookup(path.as_bytes()).unwrap()?;
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut tree.file(path.as_bytes()).unwrap(), &mut content).unwrap();
+        Some(content)
+    }
+
+    /// How many revisions were published by jobs.
+    pub(crate) fn publishes(&self) -> usize {
+        self.reader().tags().unwrap().iter().filter(|tag| tag.name.starts_with("cj-")).count()
+    }
+}
+
+fn launch(base: &Place, state: &Path, listen: &str, arguments: &[&str]) -> (Daemon, Api) {
+    let mut command = super::program::bare(base.path());
+    command.args(["dev", "--listen", listen, "--repository", REPOSITORY, "--state"]).arg(state).args(arguments);
+    let mut process = Daemon::start(&mut command);
+    let url = process.said("the development server is ready", |stdout, _| {
+        let ready = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|line| line["event"] == "ready");
+        stdout.lines().find_map(ready).map(|line| line["url"].as_str().unwrap().to_owned())
+    });
+    let token = std::fs::read_to_string(state.join("token")).unwrap();
+    (process, Api::new(&url, token.trim()))
+}

@@ -1,0 +1,142 @@
+//! Server and workers as processes of their own, from configuration files.
+
+use std::ops::Deref;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::dev::{Place, REPOSITORY};
+use super::{Api, Daemon, Program};
+
+const TOKEN: &str = "token-of-the-integration-tests";
+
+/// A server and the machine that its workers share: repositories and keys.
+pub(crate) struct Server {
+    process: Daemon,
+    api: Api,
+    program: Program,
+    base: Place,
+}
+
+/// A worker of that server.
+pub(crate) struct Worker {
+    process: Daemon,
+}
+
+impl Deref for Server {
+    type Target = Api;
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+impl Deref for Worker {
+    type Target = Daemon;
+    fn deref(&self) -> &Daemon {
+        &self.process
+    }
+}
+
+impl std::ops::DerefMut for Worker {
+    fn deref_mut(&mut self) -> &mut Daemon {
+        &mut self.process
+    }
+}
+
+impl Server {
+    /// Makes the repository and starts a server without workers; claims expire after 5 seconds.
+    pub(crate) fn start() -> Self {
+        let base = Place::new();
+        let path = |name: &str| base.path().join(name);
+        for directory in ["repositories", "keys"] {
+            std::fs::create_dir(path(directory)).unwrap();
+        }
+        private(&path("token"), TOKEN);
+        let config = path("config.toml");
+        private(&config, &config_text(base.path()));
+        let program = Program::new(&config, base.path());
+        program.good(&["repository", "create", REPOSITORY]);
+        let (process, url) = launch(&program, "127.0.0.1:0");
+        Self { process, api: Api::new(&url, TOKEN), program, base }
+    }
+
+    pub(crate) fn base(&self) -> &Path {
+        self.base.path()
+    }
+
+    /// The command line tool, configured for this server by its address alone.
+    pub(crate) fn run(&self, arguments: &[&str]) -> super::Run {
+        self.program.run(&[&["--url", self.url()], arguments].concat())
+    }
+
+    pub(crate) fn process(&mut self) -> &mut Daemon {
+        &mut self.process
+    }
+
+    /// Kills it and starts it on the same port.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.process.kill9();
+        let address = self.url().trim_start_matches("http://").to_owned();
+        self.process = launch(&self.program, &address).0;
+    }
+
+    /// A second server on the same state, which must end by itself.
+    pub(crate) fn second(&self) -> Daemon {
+        Daemon::start(&mut self.program.command(&["server", "--listen", "127.0.0.1:0"]))
+    }
+
+    /// A worker that is ready, under a node's name and with that node's state directory.
+    pub(crate) fn worker(&self, node: &str) -> Worker {
+        let mut worker = self.try_worker(node, node);
+        worker.process.said("the worker started", |_, log| log.contains("worker started").then_some(()));
+        worker
+    }
+
+    /// A worker, also where it cannot start.
+    pub(crate) fn try_worker(&self, node: &str, state: &str) -> Worker {
+        let path = |name: &str| self.base.path().join(name).into_os_string().into_string().unwrap();
+        let (state, temporary) = (path(&format!("worker-{state}")), path(&format!("tmp-{state}")));
+        let arguments =
+            ["--url", self.url(), "worker", "--node", node, "--state-dir", &state, "--temp-dir", &temporary];
+        Worker { process: Daemon::start(&mut self.program.command(&arguments)) }
+    }
+
+    /// How many revisions were published by jobs.
+    pub(crate) fn publishes(&self) -> usize {
+        let shown = self.program.good(&["repository", "show", REPOSITORY]).last();
+        let tags = shown["tags"].as_array().unwrap().clone();
+        tags.iter().filter(|tag| tag["name"].as_str().unwrap().starts_with("cj-")).count()
+    }
+
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
+    }
+}
+
+fn launch(program: &Program, listen: &str) -> (Daemon, String) {
+    let mut process = Daemon::start(&mut program.command(&["server", "--listen", listen]));
+    let url = process.said("the server listens", |_, log| {
+        let at = log.find("listening on http://")? + "listening on ".len();
+        let url = log[at..].lines().next()?;
+        Some(url.chars().take_while(|c| !c.is_whitespace() && *c != '\u{1b}').collect::<String>())
+    });
+    (process, url)
+}
+
+fn config_text(base: &Path) -> String {
+    let path = |name: &str| -> PathBuf { base.join(name) };
+    format!(
+        "[client]\ntoken_file = {token:?}\n\n[server]\nstate_dir = {server:?}\ntoken_file = {token:?}\nclaim_expiry_s = 5\n\n\
+         [worker]\nrepositories_dir = {repositories:?}\nkeys_dir = {keys:?}\ntoken_file = {token:?}\n\n[repositories.\"{REPOSITORY}\"]\n",
+        token = path("token"),
+        server = path("server"),
+        repositories = path("repositories"),
+        keys = path("keys"),
+    )
+}
+
+/// Writes a file that only this account can read.
+pub(crate) fn private(path: &Path, text: &str) {
+    use std::io::Write;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}

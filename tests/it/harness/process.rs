@@ -1,0 +1,119 @@
+//! A long-running child, its output, and its end.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
+use super::wait::until;
+
+/// A child in a process group of its own; the group is killed when this is dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    stdout: Text,
+    stderr: Text,
+    ended: Option<ExitStatus>,
+}
+
+type Text = Arc<Mutex<String>>;
+
+impl Daemon {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let stdout = gather(child.stdout.take().unwrap());
+        let stderr = gather(child.stderr.take().unwrap());
+        Self { child, stdout, stderr, ended: None }
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.lock().unwrap().clone()
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until its output has something; panics with all of it where the process ended before.
+    pub(crate) fn said<T>(&mut self, what: &str, look: impl Fn(&str, &str) -> Option<T>) -> T {
+        until(what, || {
+            let ended = self.poll();
+            let (stdout, stderr) = (self.stdout(), self.stderr());
+            let found = look(&stdout, &stderr);
+            assert!(found.is_some() || ended.is_none(), "{what}: it ended with {ended:?}\n{stdout}\n{stderr}");
+            found
+        })
+    }
+
+    /// The end, if it has come.
+    pub(crate) fn poll(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().unwrap();
+        }
+        self.ended
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        until("the end of a process", || self.poll())
+    }
+
+    /// Asks it to end and waits until it has.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        if self.poll().is_none() {
+            kill(self.pid(), Signal::SIGTERM).unwrap();
+        }
+        self.wait()
+    }
+
+    /// As a power cut would.
+    pub(crate) fn kill9(&mut self) {
+        if self.poll().is_none() {
+            killpg(self.pid(), Signal::SIGKILL).unwrap();
+            self.wait();
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            let _ = killpg(self.pid(), Signal::SIGKILL);
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.stderr.lock().map(|text| text.clone()).unwrap_or_default();
+            let from = log.len().saturating_sub(8000);
+            eprintln!("--- what the process said last ---\n{}", log.get(from..).unwrap_or(&log));
+        }
+    }
+}
+
+fn gather(pipe: impl Read + Send + 'static) -> Text {
+    let text = Text::default();
+    let to = Arc::clone(&text);
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+            to.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    });
+    text
+}
