@@ -39,8 +39,8 @@ pub enum DeleteError {
 /// Checks the paths that a delete job names and returns them relative to the repository's root: sorted, each once, and
 /// without those below another one, since that goes as a whole.
 ///
-/// Paths count from the repository's root, with or without a leading slash (`/a/b` is `a/b`), and must be the lease path
-/// or lie below it. `.` and empty parts go; `..` is refused.
+/// Paths count from the repository's root, with or without a leading slash (`/a/b` is `a/b`), and must be the lease
+/// path or lie below it. `.` and empty parts go; `..` is refused.
 pub fn delete_list<P: AsRef<[u8]>>(
     lease_path: &LeasePath,
     paths: impl IntoIterator<Item = P>,
