@@ -1,0 +1,5 @@
+//! All integration tests in one binary: linking many costs minutes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod simulation;
