@@ -10,6 +10,7 @@ mod clock;
 mod environment;
 mod executor;
 mod line;
+mod outside;
 mod recovery;
 mod repository;
 mod task;
