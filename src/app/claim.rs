@@ -13,6 +13,9 @@ impl Engine {
     pub async fn claim(&self, id: BatchId, request: ClaimRequest) -> Result<ClaimReply, AppError> {
         let (epoch, expiry) = (self.store.epoch(), self.settings.claim_expiry);
         let node = request.node.clone();
+        // Its deadline comes first: the caller may be gone before the commit is known here.
+        let deadline = self.clock.monotonic() + expiry;
+        self.live().claims.entry(id).or_insert(deadline);
         crate::crash::point("claim.before");
         let (reply, is_new) = self
             .write(move |tx, now, dispatcher| {
@@ -62,7 +65,6 @@ impl Engine {
         if reply.jobs.is_empty() {
             return Err(BatchError::Settled.into());
         }
-        let deadline = self.clock.monotonic() + expiry;
         self.live().claims.insert(id, deadline);
         if is_new {
             self.dispatcher.adjust_slots(&node, -1);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -37,6 +38,8 @@ pub(super) struct WorkerSeen {
     pub(super) instance: InstanceId,
     pub(super) fleet: String,
     pub(super) free_slots: usize,
+    /// When, on the monotonic clock.
+    pub(super) at: Duration,
 }
 
 impl Dispatcher {
@@ -86,9 +89,11 @@ impl Dispatcher {
         }
     }
 
-    /// Forgets a worker: it can take nothing.
-    pub(super) fn worker_gone(&self, node: &str) {
-        self.state().workers.remove(node);
+    /// Forgets the workers that were silent since `before`: they can take nothing, and stand in nobody's way.
+    ///
+    /// Such a one may also have a greater instance than its successor: the node's clock may have been set back.
+    pub(super) fn forget_silent(&self, before: Duration) {
+        self.state().workers.retain(|_, worker| worker.at > before);
     }
 
     /// Plans what is out of date and stores the batches formed. Returns how many were.

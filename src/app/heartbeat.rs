@@ -13,7 +13,8 @@ impl Engine {
     /// Renews the claims of a worker. Those of an earlier life of the same node are lost by this: that life is over.
     pub async fn heartbeat(&self, request: HeartbeatRequest) -> Result<HeartbeatReply, AppError> {
         let free_slots = request.free_slots as usize;
-        let seen = WorkerSeen { instance: request.instance, fleet: request.fleet.clone(), free_slots };
+        let at = self.clock.monotonic();
+        let seen = WorkerSeen { instance: request.instance, fleet: request.fleet.clone(), free_slots, at };
         self.dispatcher.worker_seen(&request.node, seen)?;
 
         let (node, instance) = (request.node.clone(), request.instance);

@@ -20,7 +20,8 @@ impl Engine {
         instance: InstanceId,
         max: usize,
     ) -> Result<Vec<Offer>, AppError> {
-        self.dispatcher.worker_seen(node, WorkerSeen { instance, fleet: fleet.to_owned(), free_slots: max })?;
+        let at = self.clock.monotonic();
+        self.dispatcher.worker_seen(node, WorkerSeen { instance, fleet: fleet.to_owned(), free_slots: max, at })?;
         let name = fleet.to_owned();
         let unsent = self.store.read(move |db| Ok::<_, AppError>(db.unsent_batches(&name)?)).await?;
         let taken = self.broker.take(unsent, max);

@@ -17,6 +17,9 @@ impl Engine {
     pub async fn tick(&self) -> Result<(), AppError> {
         let now = self.clock.monotonic();
         let (lost, unclaimed) = self.expired(now);
+        if let Some(before) = now.checked_sub(self.settings.claim_expiry) {
+            self.dispatcher.forget_silent(before);
+        }
         self.lose(lost).await?;
         self.offer_again(unclaimed).await?;
         let at = self.clock.now();
@@ -64,25 +67,19 @@ impl Engine {
             return Ok(());
         }
         let over = batches.clone();
-        let nodes = self
-            .write(move |tx, now, dispatcher| {
-                let mut nodes = Vec::new();
+        self.write(move |tx, now, dispatcher| {
                 for id in batches {
                     let Some(mut batch) = tx.batch(id)?.filter(|batch| batch.state.claim().is_some()) else { continue };
                     lose(tx, now, dispatcher, &mut batch)?;
                     tracing::warn!(batch.id = %id, repository = %batch.repository, worker.node = batch.state.node(), "worker lost; its batch waits for that node");
-                    nodes.extend(batch.state.node().map(str::to_owned));
                 }
-                Ok(nodes)
+                Ok(())
             })
             .await?;
         let mut live = self.live();
         over.iter().for_each(|id| {
             live.claims.remove(id);
         });
-        drop(live);
-        // A silent worker can take nothing either; it is back with its next heartbeat.
-        nodes.iter().for_each(|node| self.dispatcher.worker_gone(node));
         Ok(())
     }
 

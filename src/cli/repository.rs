@@ -94,7 +94,8 @@ impl Folders {
 
 fn create(folders: &Folders, name: &RepositoryName, context: &Context) -> anyhow::Result<()> {
     let (directory, now) = (folders.repositories.join(name.as_str()), Timestamp::now().as_second());
-    Stratum0::create(directory, name.as_str(), &folders.keys, &CreateOptions::default(), now).with_context(|| format!("cannot make repository {name}"))?;
+    Stratum0::create(directory, name.as_str(), &folders.keys, &CreateOptions::default(), now)
+        .with_context(|| format!("cannot make repository {name}"))?;
     show(folders, name, context)
 }
 
@@ -145,7 +146,11 @@ fn list(folders: &Folders, context: &Context) -> anyhow::Result<()> {
             Err(error) => tell(&format!("{error:#}")),
         }
     }
-    if context.output.is_json() { Ok(()) } else { context.output.table(&["REPOSITORY", "REVISION", "ROOT HASH", "WHITELIST EXPIRES"], rows) }
+    if context.output.is_json() {
+        Ok(())
+    } else {
+        context.output.table(&["REPOSITORY", "REVISION", "ROOT HASH", "WHITELIST EXPIRES"], rows)
+    }
 }
 
 fn info(stratum0: &Stratum0) -> anyhow::Result<Info> {
@@ -154,7 +159,8 @@ fn info(stratum0: &Stratum0) -> anyhow::Result<Info> {
 }
 
 fn json(info: &Info) -> serde_json::Value {
-    let tags: Vec<_> = info.tags.iter().map(|tag| serde_json::json!({"name": tag.name, "revision": tag.revision})).collect();
+    let tags: Vec<_> =
+        info.tags.iter().map(|tag| serde_json::json!({"name": tag.name, "revision": tag.revision})).collect();
     serde_json::json!({
         "repository": info.repository,
         "revision": info.revision,

@@ -32,9 +32,15 @@ pub(super) struct Serving {
 /// Opens the state, binds the sockets and serves until `shutdown` says true.
 ///
 /// `repositories_dir`: repositories that are served at `/cvmfs/NAME/`, where there are any.
-pub(super) async fn start(config: ServerConfig, repositories_dir: Option<PathBuf>, shutdown: watch::Receiver<bool>) -> anyhow::Result<Serving> {
+pub(super) async fn start(
+    config: ServerConfig,
+    repositories_dir: Option<PathBuf>,
+    shutdown: watch::Receiver<bool>,
+) -> anyhow::Result<Serving> {
     if config.repositories.is_empty() {
-        tracing::warn!("no repositories are configured: every job will be refused; add [repositories.\"NAME\"] to the configuration");
+        tracing::warn!(
+            "no repositories are configured: every job will be refused; add [repositories.\"NAME\"] to the configuration"
+        );
     }
     make_private(&config.state_dir)?;
     let store = Store::open(&config.state_dir)?;
@@ -42,7 +48,8 @@ pub(super) async fn start(config: ServerConfig, repositories_dir: Option<PathBuf
     let blobs = BlobStore::open(&config.state_dir.join("blobs"), config.max_blob_bytes)?;
     let settings = Settings { claim_expiry: config.claim_expiry, ..Settings::default() };
     let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
-    let engine = Arc::new(Engine::start(store, logs, Some(blobs), config.repositories, clock, entropy, settings).await?);
+    let engine =
+        Arc::new(Engine::start(store, logs, Some(blobs), config.repositories, clock, entropy, settings).await?);
 
     let mut listeners = Vec::new();
     for address in &config.listen {
@@ -75,7 +82,10 @@ async fn tick(engine: Arc<Engine>) {
     loop {
         interval.tick().await;
         if let Err(error) = engine.tick().await {
-            tracing::error!(error = &error as &dyn std::error::Error, "the passing of time could not be recorded; trying again");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the passing of time could not be recorded; trying again"
+            );
         }
     }
 }
@@ -83,7 +93,11 @@ async fn tick(engine: Arc<Engine>) {
 /// Makes a directory that only its owner can look into.
 pub(super) fn make_private(directory: &std::path::Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).with_context(|| format!("cannot make {}", directory.display()))
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))
 }
 
 /// Says true on the first SIGTERM or SIGINT; on the second the process ends at once.

@@ -15,7 +15,6 @@ const NOBODY: &str = "nobody";
 /// Runs a worker with the native publisher until `shutdown` says true.
 pub(super) async fn run(config: WorkerConfig, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
     let client = Client::new(&config.client.url, config.client.token)?;
-    crate::payload::script::adopt_leftovers().context("cannot become the parent of what scripts leave behind")?;
     let publisher = NativePublisher::new(&config.repositories_dir, &config.keys_dir);
     let settings = WorkerSettings {
         node: config.node,
@@ -39,14 +38,18 @@ fn account(name: Option<&str>) -> anyhow::Result<Option<Account>> {
         (None, false) => return Ok(None),
     };
     let user = nix::unistd::User::from_name(name).context("cannot look up accounts")?;
-    let Some(user) = user else { bail!("there is no account {name:?} to run payloads as; set run_as in [worker] to one without rights") };
+    let Some(user) = user else {
+        bail!("there is no account {name:?} to run payloads as; set run_as in [worker] to one without rights")
+    };
     if user.uid.is_root() {
         bail!("payloads are never run as root; set run_as in [worker] to an account without rights");
     }
     if !is_root {
         // Only root can become somebody else.
         if user.uid != nix::unistd::geteuid() {
-            bail!("run_as is {name:?}, but this worker is not root and can run payloads only as itself; leave run_as out");
+            bail!(
+                "run_as is {name:?}, but this worker is not root and can run payloads only as itself; leave run_as out"
+            );
         }
         return Ok(None);
     }

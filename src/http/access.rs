@@ -50,11 +50,18 @@ pub(super) async fn check(State(state): State<AppState>, request: Request, next:
         return next.run(request).await;
     }
     let message = "this needs a token, and the request has none or another one";
-    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message, "send `Authorization: Bearer TOKEN`; the operator has the token").into_response()
+    ApiError::new(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        message,
+        "send `Authorization: Bearer TOKEN`; the operator has the token",
+    )
+    .into_response()
 }
 
 fn has_token(state: &AppState, request: &Request) -> bool {
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let given =
+        request.headers().get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     match (&state.token, given) {
         (Some(token), Some(given)) => token.as_bytes().ct_eq(given).into(),
         _ => false,

@@ -12,7 +12,8 @@ use super::error::{ApiError, ApiResult};
 use crate::app::MAX_WAIT;
 use crate::domain::ids::{BatchId, InstanceId, JobId};
 use crate::domain::protocol::{
-    ClaimReply, ClaimRequest, FindingRequest, HeartbeatReply, HeartbeatRequest, IntentRequest, OfferList, OutcomeRequest, PinRequest,
+    ClaimReply, ClaimRequest, FindingRequest, HeartbeatReply, HeartbeatRequest, IntentRequest, OfferList,
+    OutcomeRequest, PinRequest,
 };
 
 /// Most offers in one answer.
@@ -28,7 +29,11 @@ pub(super) struct Poll {
 }
 
 /// Waits for offers. Registered for news before it looks; a worker that hangs up while it waits takes nothing.
-pub(super) async fn offers(State(state): State<AppState>, Path(fleet): Path<String>, Query(poll): Query<Poll>) -> ApiResult<Reply<OfferList>> {
+pub(super) async fn offers(
+    State(state): State<AppState>,
+    Path(fleet): Path<String>,
+    Query(poll): Query<Poll>,
+) -> ApiResult<Reply<OfferList>> {
     if poll.max == 0 || poll.max > MAX_OFFERS || poll.node.is_empty() || poll.node.len() > 200 {
         let message = format!("max must be 1 to {MAX_OFFERS}, node 1 to 200 bytes");
         return Err(ApiError::bad_request("bad_query", message, "correct the worker's settings"));
@@ -44,7 +49,10 @@ pub(super) async fn offers(State(state): State<AppState>, Path(fleet): Path<Stri
             let engine = state.engine.clone();
             tokio::spawn(async move {
                 if let Err(error) = engine.offers_sent(sent).await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "offers went out and could not be noted; they may go out twice");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "offers went out and could not be noted; they may go out twice"
+                    );
                 }
             });
             return Ok(Reply(OfferList { offers }));
@@ -58,26 +66,49 @@ pub(super) async fn offers(State(state): State<AppState>, Path(fleet): Path<Stri
     Ok(Reply(OfferList { offers: Vec::new() }))
 }
 
-pub(super) async fn claim(State(state): State<AppState>, Path(id): Path<BatchId>, Json(request): Json<ClaimRequest>) -> ApiResult<Reply<ClaimReply>> {
+pub(super) async fn claim(
+    State(state): State<AppState>,
+    Path(id): Path<BatchId>,
+    Json(request): Json<ClaimRequest>,
+) -> ApiResult<Reply<ClaimReply>> {
     Ok(Reply(state.engine.claim(id, request).await?))
 }
 
-pub(super) async fn heartbeat(State(state): State<AppState>, Json(request): Json<HeartbeatRequest>) -> ApiResult<Reply<HeartbeatReply>> {
+pub(super) async fn heartbeat(
+    State(state): State<AppState>,
+    Json(request): Json<HeartbeatRequest>,
+) -> ApiResult<Reply<HeartbeatReply>> {
     Ok(Reply(state.engine.heartbeat(request).await?))
 }
 
-pub(super) async fn intent(State(state): State<AppState>, Path(id): Path<BatchId>, Json(request): Json<IntentRequest>) -> ApiResult<Reply<()>> {
+pub(super) async fn intent(
+    State(state): State<AppState>,
+    Path(id): Path<BatchId>,
+    Json(request): Json<IntentRequest>,
+) -> ApiResult<Reply<()>> {
     Ok(Reply(state.engine.intent(id, request).await?))
 }
 
-pub(super) async fn outcome(State(state): State<AppState>, Path(id): Path<BatchId>, Json(request): Json<OutcomeRequest>) -> ApiResult<Reply<()>> {
+pub(super) async fn outcome(
+    State(state): State<AppState>,
+    Path(id): Path<BatchId>,
+    Json(request): Json<OutcomeRequest>,
+) -> ApiResult<Reply<()>> {
     Ok(Reply(state.engine.outcome(id, request).await?))
 }
 
-pub(super) async fn finding(State(state): State<AppState>, Path(id): Path<BatchId>, Json(request): Json<FindingRequest>) -> ApiResult<Reply<()>> {
+pub(super) async fn finding(
+    State(state): State<AppState>,
+    Path(id): Path<BatchId>,
+    Json(request): Json<FindingRequest>,
+) -> ApiResult<Reply<()>> {
     Ok(Reply(state.engine.finding(id, request).await?))
 }
 
-pub(super) async fn pin(State(state): State<AppState>, Path((batch, job)): Path<(BatchId, JobId)>, Json(request): Json<PinRequest>) -> ApiResult<Reply<()>> {
+pub(super) async fn pin(
+    State(state): State<AppState>,
+    Path((batch, job)): Path<(BatchId, JobId)>,
+    Json(request): Json<PinRequest>,
+) -> ApiResult<Reply<()>> {
     Ok(Reply(state.engine.pin(batch, job, request).await?))
 }

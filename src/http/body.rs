@@ -26,7 +26,8 @@ impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let kind =
+            request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
             let status = axum::http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return Err(ApiError::new(status, "not_json", "the body must be application/json", "set the Content-Type"));
@@ -34,7 +35,13 @@ impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for
         let bytes = collect(request, LIMIT).await?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
         let value = T::deserialize(&mut json).and_then(|value| json.end().map(|()| value));
-        value.map(Self).map_err(|error| ApiError::bad_request("bad_json", format!("the body is not what this route takes: {error}"), "see /api/v1/openapi.json"))
+        value.map(Self).map_err(|error| {
+            ApiError::bad_request(
+                "bad_json",
+                format!("the body is not what this route takes: {error}"),
+                "see /api/v1/openapi.json",
+            )
+        })
     }
 }
 
@@ -68,7 +75,8 @@ pub(super) fn content_length(request: &Request) -> Option<u64> {
 /// The pieces of a body; one that falls silent ends with an error.
 fn pieces(body: Body) -> impl Stream<Item = std::io::Result<bytes::Bytes>> {
     let pieces = body.into_data_stream().map_err(std::io::Error::other);
-    tokio_stream::StreamExt::timeout(pieces, IDLE).map(|piece| piece.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())))
+    tokio_stream::StreamExt::timeout(pieces, IDLE)
+        .map(|piece| piece.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())))
 }
 
 /// Parameters of the path.
@@ -80,7 +88,11 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let extracted = axum::extract::Path::from_request_parts(parts, state).await;
         extracted.map(|axum::extract::Path(value)| Self(value)).map_err(|error| {
-            ApiError::bad_request("bad_path", format!("{} is not understood: {}", parts.uri.path(), error.body_text()), "check the id")
+            ApiError::bad_request(
+                "bad_path",
+                format!("{} is not understood: {}", parts.uri.path(), error.body_text()),
+                "check the id",
+            )
         })
     }
 }
@@ -94,7 +106,11 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Query<T
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let extracted = axum::extract::Query::from_request_parts(parts, state).await;
         extracted.map(|axum::extract::Query(value)| Self(value)).map_err(|error| {
-            ApiError::bad_request("bad_query", format!("the query is not understood: {}", error.body_text()), "see /api/v1/openapi.json")
+            ApiError::bad_request(
+                "bad_query",
+                format!("the query is not understood: {}", error.body_text()),
+                "see /api/v1/openapi.json",
+            )
         })
     }
 }

@@ -2,11 +2,11 @@
 
 use std::error::Error;
 
+use axum::Json;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use futures_util::FutureExt;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -40,7 +40,12 @@ impl ApiError {
         let id = Uuid::now_v7();
         tracing::error!(error, incident = %id, "internal error");
         let message = format!("internal error {id}");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message, "tell the operator this number; the server's log says more")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            message,
+            "tell the operator this number; the server's log says more",
+        )
     }
 }
 
@@ -61,13 +66,20 @@ impl IntoResponse for ApiError {
 impl From<AppError> for ApiError {
     fn from(error: AppError) -> Self {
         match error {
-            AppError::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string(), "check the id"),
-            AppError::Invalid { code, message, hint } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message, hint),
+            AppError::NotFound { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string(), "check the id")
+            }
+            AppError::Invalid { code, message, hint } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message, hint)
+            }
             AppError::Conflict { code, message, hint } => Self::new(StatusCode::CONFLICT, code, message, hint),
             AppError::Blob(BlobError::Store(error)) | AppError::Store(error) => error.into(),
-            AppError::Blob(error @ BlobError::Mismatch { .. }) => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "digest_mismatch", error.to_string(), "send the bytes that the name belongs to")
-            }
+            AppError::Blob(error @ BlobError::Mismatch { .. }) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "digest_mismatch",
+                error.to_string(),
+                "send the bytes that the name belongs to",
+            ),
             AppError::Blob(error @ BlobError::TooLarge { .. }) => too_large(error.to_string()),
             AppError::Blob(BlobError::Receive(source)) => body_error(&source),
         }
@@ -80,11 +92,19 @@ impl From<StoreError> for ApiError {
             StoreError::Full { .. } => {
                 tracing::error!(error = &error as &dyn Error, "no room left");
                 let message = "the server has no room left; nothing was kept of this request";
-                Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", message, "try again later; the operator must free space")
+                Self::new(
+                    StatusCode::INSUFFICIENT_STORAGE,
+                    "storage_full",
+                    message,
+                    "try again later; the operator must free space",
+                )
             }
-            StoreError::Stopped | StoreError::NotLeader { .. } => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping", "try again in a moment")
-            }
+            StoreError::Stopped | StoreError::NotLeader { .. } => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "stopping",
+                "the server is stopping",
+                "try again in a moment",
+            ),
             _ => Self::internal(&error),
         }
     }
@@ -98,7 +118,12 @@ pub(super) fn too_large(message: String) -> ApiError {
 /// A body that did not arrive.
 pub(super) fn body_error(source: &std::io::Error) -> ApiError {
     if source.kind() == std::io::ErrorKind::TimedOut {
-        return ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body stopped coming", "send it faster, or in parts");
+        return ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request_timeout",
+            "the body stopped coming",
+            "send it faster, or in parts",
+        );
     }
     ApiError::bad_request("body_incomplete", format!("the body could not be received: {source}"), "send it again")
 }
@@ -116,11 +141,13 @@ pub(super) async fn wrong_method(request: Request) -> ApiError {
 /// Gives each request an id, shown in the log and in the answer; a panic in a route is that request's failure alone.
 pub(super) async fn with_request_id(request: Request, next: Next) -> Response {
     let id = Uuid::now_v7().to_string();
-    let span = tracing::debug_span!("request", request.id = id, method = %request.method(), path = request.uri().path());
+    let span =
+        tracing::debug_span!("request", request.id = id, method = %request.method(), path = request.uri().path());
     let answer = std::panic::AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span).await;
     let mut response = answer.unwrap_or_else(|_| {
         let message = format!("internal error {id}");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message, "tell the operator this number").into_response()
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message, "tell the operator this number")
+            .into_response()
     });
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", id);

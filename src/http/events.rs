@@ -30,13 +30,22 @@ pub(super) struct Wanted {
     submission: Option<SubmissionId>,
 }
 
-pub(super) async fn of_job(State(state): State<AppState>, Path(id): Path<JobId>, Query(query): Query<Wanted>, headers: HeaderMap) -> ApiResult<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
+pub(super) async fn of_job(
+    State(state): State<AppState>,
+    Path(id): Path<JobId>,
+    Query(query): Query<Wanted>,
+    headers: HeaderMap,
+) -> ApiResult<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
     state.engine.job(id).await?;
     Ok(stream(&state, Some(id), None, query.after.unwrap_or(0), &headers))
 }
 
 /// Without `after`, a submission's stream begins at its beginning, that of all jobs with what comes.
-pub(super) async fn of_all(State(state): State<AppState>, Query(query): Query<Wanted>, headers: HeaderMap) -> ApiResult<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
+pub(super) async fn of_all(
+    State(state): State<AppState>,
+    Query(query): Query<Wanted>,
+    headers: HeaderMap,
+) -> ApiResult<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
     let newest = *state.engine.store().committed().borrow();
     let after = query.after.unwrap_or(if query.submission.is_some() { 0 } else { newest });
     Ok(stream(&state, None, query.submission, after, &headers))
@@ -53,7 +62,13 @@ struct Cursor {
     shutdown: watch::Receiver<bool>,
 }
 
-fn stream(state: &AppState, job: Option<JobId>, submission: Option<SubmissionId>, after: u64, headers: &HeaderMap) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
+fn stream(
+    state: &AppState,
+    job: Option<JobId>,
+    submission: Option<SubmissionId>,
+    after: u64,
+    headers: &HeaderMap,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
     let last_seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     // Registered before anything is read: what is committed meanwhile is not missed.
     let committed = state.engine.store().committed();
@@ -96,7 +111,10 @@ impl Cursor {
                     continue;
                 }
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "cannot read events; the stream ends and its client comes back");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot read events; the stream ends and its client comes back"
+                    );
                     return None;
                 }
             }

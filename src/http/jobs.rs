@@ -23,10 +23,17 @@ pub(super) struct Submission {
     submission: Option<SubmissionId>,
 }
 
-pub(super) async fn submit(State(state): State<AppState>, Query(query): Query<Submission>, Json(body): Json<serde_json::Value, SUBMISSION_LIMIT>) -> ApiResult<(StatusCode, Reply<SubmitReply>)> {
+pub(super) async fn submit(
+    State(state): State<AppState>,
+    Query(query): Query<Submission>,
+    Json(body): Json<serde_json::Value, SUBMISSION_LIMIT>,
+) -> ApiResult<(StatusCode, Reply<SubmitReply>)> {
     let is_array = body.is_array();
-    let specs: Result<Vec<JobSpec>, _> = if is_array { serde_json::from_value(body) } else { serde_json::from_value(body).map(|spec| vec![spec]) };
-    let specs = specs.map_err(|error| ApiError::bad_request("bad_job", format!("this is not a job: {error}"), "see /api/v1/openapi.json"))?;
+    let specs: Result<Vec<JobSpec>, _> =
+        if is_array { serde_json::from_value(body) } else { serde_json::from_value(body).map(|spec| vec![spec]) };
+    let specs = specs.map_err(|error| {
+        ApiError::bad_request("bad_job", format!("this is not a job: {error}"), "see /api/v1/openapi.json")
+    })?;
     let reply = state.engine.submit(query.submission, specs).await?;
     let created = reply.jobs.iter().any(|job| job.created);
     Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, Reply(reply)))
@@ -46,7 +53,11 @@ pub(super) struct Retry {
     with_dependents: bool,
 }
 
-pub(super) async fn retry(State(state): State<AppState>, Path(id): Path<JobId>, Query(query): Query<Retry>) -> ApiResult<Reply<JobView>> {
+pub(super) async fn retry(
+    State(state): State<AppState>,
+    Path(id): Path<JobId>,
+    Query(query): Query<Retry>,
+) -> ApiResult<Reply<JobView>> {
     Ok(Reply(state.engine.retry(id, query.with_dependents).await?))
 }
 
@@ -66,15 +77,21 @@ pub(super) fn listing(query: &str) -> ApiResult<Listing> {
     let mut listing = Listing { filter: JobFilter::default(), cursor: None, limit: DEFAULT_PAGE };
     let filter = &mut listing.filter;
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        let refuse = |why: String| ApiError::bad_request("bad_query", format!("{key}={value}: {why}"), "see /api/v1/openapi.json");
+        let refuse = |why: String| {
+            ApiError::bad_request("bad_query", format!("{key}={value}: {why}"), "see /api/v1/openapi.json")
+        };
         match key.as_ref() {
             _ if value.is_empty() => {}
             "state" => {
                 for word in value.split(',').filter(|word| !word.is_empty()) {
-                    filter.states.push(StateKind::parse(word).ok_or_else(|| refuse(format!("there is no state {word:?}")))?);
+                    filter
+                        .states
+                        .push(StateKind::parse(word).ok_or_else(|| refuse(format!("there is no state {word:?}")))?);
                 }
             }
-            "repository" => filter.repository = Some(RepositoryName::new(value.as_ref()).map_err(|e| refuse(e.to_string()))?),
+            "repository" => {
+                filter.repository = Some(RepositoryName::new(value.as_ref()).map_err(|e| refuse(e.to_string()))?)
+            }
             "name" => filter.name = Some(value.into_owned()),
             "submitter" => filter.submitter = Some(value.into_owned()),
             "submission" => filter.submission = Some(value.parse().map_err(|_| refuse("it is no UUID".into()))?),

@@ -34,7 +34,11 @@ pub(super) struct Wanted {
 }
 
 /// The log of one attempt as text.
-pub(super) async fn read(State(state): State<AppState>, Path(id): Path<JobId>, Query(query): Query<Wanted>) -> ApiResult<Response> {
+pub(super) async fn read(
+    State(state): State<AppState>,
+    Path(id): Path<JobId>,
+    Query(query): Query<Wanted>,
+) -> ApiResult<Response> {
     let (last, _) = state.engine.log_attempt(id).await?;
     let attempt = query.attempt.unwrap_or(last);
     let from = match query.tail {
@@ -67,9 +71,16 @@ pub(super) struct Append {
 }
 
 /// Takes a piece from the worker that holds the claim.
-pub(super) async fn append(State(state): State<AppState>, Path((batch, job)): Path<(BatchId, JobId)>, Query(query): Query<Append>, request: Request) -> ApiResult<Reply<LogPosition>> {
+pub(super) async fn append(
+    State(state): State<AppState>,
+    Path((batch, job)): Path<(BatchId, JobId)>,
+    Query(query): Query<Append>,
+    request: Request,
+) -> ApiResult<Reply<LogPosition>> {
     let token = request.headers().get("conveyor-claim").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let token = token.ok_or_else(|| ApiError::bad_request("no_claim", "the header Conveyor-Claim is missing", "send the claim's token in it"))?;
+    let token = token.ok_or_else(|| {
+        ApiError::bad_request("no_claim", "the header Conveyor-Claim is missing", "send the claim's token in it")
+    })?;
     let data = collect(request, PIECE_LIMIT).await?;
     let end = state.engine.append_log(batch, job, token, query.offset, data).await?;
     Ok(Reply(LogPosition { end }))
@@ -92,7 +103,12 @@ struct Follow {
 }
 
 /// The log as it grows, until the job has ended and all was sent.
-pub(super) async fn stream(State(state): State<AppState>, Path(id): Path<JobId>, Query(query): Query<Wanted>, headers: HeaderMap) -> ApiResult<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
+pub(super) async fn stream(
+    State(state): State<AppState>,
+    Path(id): Path<JobId>,
+    Query(query): Query<Wanted>,
+    headers: HeaderMap,
+) -> ApiResult<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
     state.engine.log_attempt(id).await?;
     let seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.split_once(':'));
     let seen = seen.and_then(|(attempt, offset)| Some((attempt.parse().ok()?, offset.parse().ok()?)));
@@ -132,7 +148,10 @@ impl Follow {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "cannot read a log; the stream ends and its client comes back");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot read a log; the stream ends and its client comes back"
+                    );
                     return None;
                 }
             }

@@ -14,8 +14,18 @@ use crate::domain::names::RepositoryName;
 /// Files beside `data/`.
 const NAMED: [&str; 4] = [".cvmfspublished", ".cvmfswhitelist", ".cvmfsreflog", ".cvmfs_master_replica"];
 
-pub(super) async fn file(State(state): State<AppState>, Path((repository, path)): Path<(String, String)>) -> ApiResult<Response> {
-    let missing = || ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {repository}/{path} here"), "check the name");
+pub(super) async fn file(
+    State(state): State<AppState>,
+    Path((repository, path)): Path<(String, String)>,
+) -> ApiResult<Response> {
+    let missing = || {
+        ApiError::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("there is no {repository}/{path} here"),
+            "check the name",
+        )
+    };
     let root = state.repositories_dir.as_ref().ok_or_else(missing)?;
     let name = RepositoryName::new(repository.as_str()).map_err(|_| missing())?;
     if !NAMED.contains(&path.as_str()) && !is_object(&path) {
@@ -55,7 +65,9 @@ mod tests {
         for good in [format!("data/0a/{hash}"), format!("data/0a/{hash}C"), format!("data/0a/{hash}-shake128C")] {
             assert!(is_object(&good), "{good}");
         }
-        for bad in ["data/../../keys/x.key", "data/0a/..", "data/txn/x", "data", "keys/a.key", "data/0a/short", "/etc/passwd"] {
+        for bad in
+            ["data/../../keys/x.key", "data/0a/..", "data/txn/x", "data", "keys/a.key", "data/0a/short", "/etc/passwd"]
+        {
             assert!(!is_object(bad), "{bad}");
         }
     }

@@ -29,7 +29,12 @@ pub async fn serve(listeners: Vec<TcpListener>, router: Router, shutdown: watch:
     while accepting.join_next().await.is_some() {}
 }
 
-async fn accept(listener: TcpListener, router: Router, permits: std::sync::Arc<Semaphore>, mut shutdown: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    permits: std::sync::Arc<Semaphore>,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {

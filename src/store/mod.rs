@@ -94,8 +94,12 @@ impl Store {
         match &*self.backend {
             Backend::File { writer, .. } => writer.send(request).await.map_err(E::from)?,
             Backend::Inline { connection } => {
-                let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-                writer::run_group(&mut connection, Path::new(":memory:"), vec![request], &self.committed);
+                {
+                    let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+                    writer::run_group(&mut connection, Path::new(":memory:"), vec![request], &self.committed);
+                }
+                // A caller may vanish between the commit and its reply here too, as it may with the thread.
+                yield_once().await;
             }
         }
         result.await.unwrap_or_else(|_| Err(E::from(StoreError::Stopped)))
@@ -143,6 +147,19 @@ impl Backend {
         }
         result
     }
+}
+
+/// Lets whoever drives this future drop it here.
+async fn yield_once() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
 }
 
 /// A typed request to the writer.

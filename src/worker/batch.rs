@@ -36,9 +36,17 @@ pub(super) async fn run(worker: Arc<Worker>, batch: BatchId, claim: ClaimReply) 
         .collect();
     tracing::info!(batch.id = %batch, repository = %claim.repository, lease.path = %claim.lease_path, jobs = claim.jobs.len(), "batch claimed");
 
-    let outcome = match tempfile::Builder::new().prefix("batch-").permissions(scratch_mode()).tempdir_in(&worker.settings.temp_dir) {
+    let outcome = match tempfile::Builder::new()
+        .prefix("batch-")
+        .permissions(scratch_mode())
+        .tempdir_in(&worker.settings.temp_dir)
+    {
         Ok(scratch) => attempt(&worker, batch, &claim, &logs, &mut stop, scratch.path()).await,
-        Err(source) => failure::failed("node_failed", format!("cannot make a directory in {}: {source}", worker.settings.temp_dir.display()), true),
+        Err(source) => failure::failed(
+            "node_failed",
+            format!("cannot make a directory in {}: {source}", worker.settings.temp_dir.display()),
+            true,
+        ),
     };
     let lost = *stop.borrow() == Stop::Lost;
     for log in logs {
@@ -59,7 +67,14 @@ fn scratch_mode() -> std::fs::Permissions {
 }
 
 /// Everything up to the outcome, which speaks of all jobs of the batch.
-async fn attempt(worker: &Arc<Worker>, batch: BatchId, claim: &ClaimReply, logs: &[AttemptLog], stop: &mut watch::Receiver<Stop>, scratch: &Path) -> Outcome {
+async fn attempt(
+    worker: &Arc<Worker>,
+    batch: BatchId,
+    claim: &ClaimReply,
+    logs: &[AttemptLog],
+    stop: &mut watch::Receiver<Stop>,
+    scratch: &Path,
+) -> Outcome {
     let began = Instant::now();
     let staged = stage::stage(worker, batch, claim, logs, stop, scratch).await;
     let transaction = match staged {
@@ -87,7 +102,11 @@ async fn attempt(worker: &Arc<Worker>, batch: BatchId, claim: &ClaimReply, logs:
     let published = tokio::task::spawn_blocking(move || {
         let publishing = Instant::now();
         let outcome = match transaction.publish(&key) {
-            Ok(revision) => Outcome::Succeeded { revision: revision.number, root_hash: revision.root_hash, outputs: Default::default() },
+            Ok(revision) => Outcome::Succeeded {
+                revision: revision.number,
+                root_hash: revision.root_hash,
+                outputs: Default::default(),
+            },
             Err(error) => fence::settle(&publisher, &repository, &key, &error),
         };
         (outcome, publishing.elapsed())
@@ -107,14 +126,22 @@ async fn attempt(worker: &Arc<Worker>, batch: BatchId, claim: &ClaimReply, logs:
 }
 
 /// Asks for the permission to publish; anything but a clear yes is a no.
-async fn permission(worker: &Worker, batch: BatchId, claim: &ClaimReply, intent: Intent, stop: &watch::Receiver<Stop>) -> Result<(), Outcome> {
+async fn permission(
+    worker: &Worker,
+    batch: BatchId,
+    claim: &ClaimReply,
+    intent: Intent,
+    stop: &watch::Receiver<Stop>,
+) -> Result<(), Outcome> {
     if *stop.borrow() != Stop::No {
         return Err(Outcome::Released);
     }
     let request = IntentRequest { token: claim.token.clone(), intent };
     match worker.client.intent(batch, &request).await {
         Ok(()) if worker.held.may_publish() => Ok(()),
-        Ok(()) => Err(failure::failed("server_silent", "the server has been silent for too long to begin a publish", true)),
+        Ok(()) => {
+            Err(failure::failed("server_silent", "the server has been silent for too long to begin a publish", true))
+        }
         Err(ClientError::Refused { status: 409, .. }) => Err(Outcome::Released),
         Err(error) => Err(failure::failed("server_unreachable", failure::chain(&error), true)),
     }
@@ -130,7 +157,11 @@ async fn abort(transaction: Box<dyn Transaction>) {
 
 /// Reports until the server has it.
 async fn report(worker: &Worker, batch: BatchId, claim: &ClaimReply, outcome: &Outcome) {
-    let jobs = claim.jobs.iter().map(|job| JobOutcome { job_id: job.spec.id, attempt: job.attempt, outcome: outcome.clone() }).collect();
+    let jobs = claim
+        .jobs
+        .iter()
+        .map(|job| JobOutcome { job_id: job.spec.id, attempt: job.attempt, outcome: outcome.clone() })
+        .collect();
     let request = OutcomeRequest { token: claim.token.clone(), jobs };
     loop {
         match worker.client.outcome(batch, &request).await {
@@ -168,7 +199,9 @@ fn digest(changes: &[ChangedPath]) -> String {
 
 fn summary(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Succeeded { revision, root_hash, .. } => format!("published as revision {revision}, root hash {root_hash}"),
+        Outcome::Succeeded { revision, root_hash, .. } => {
+            format!("published as revision {revision}, root hash {root_hash}")
+        }
         Outcome::Failed { failure, .. } => format!("failed: {}", failure.message),
         Outcome::Busy { holder } => format!("the repository is busy: {holder}"),
         Outcome::Released => "given back; nothing was published".into(),

@@ -12,7 +12,9 @@ use crate::publisher::PublisherError;
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// Another one has this state directory.
-    #[error("another worker runs here: it holds {lock}; stop it, or give this one a state directory and a node name of its own")]
+    #[error(
+        "another worker runs here: it holds {lock}; stop it, or give this one a state directory and a node name of its own"
+    )]
     AlreadyRuns {
         /// The lock.
         lock: PathBuf,

@@ -7,7 +7,12 @@ use crate::domain::outcome::Outcome;
 use crate::publisher::{Evidence, Publisher, PublisherError};
 
 /// What a publish that failed with `error` comes down to.
-pub(super) fn settle(publisher: &Arc<dyn Publisher>, repository: &RepositoryName, key: &str, error: &PublisherError) -> Outcome {
+pub(super) fn settle(
+    publisher: &Arc<dyn Publisher>,
+    repository: &RepositoryName,
+    key: &str,
+    error: &PublisherError,
+) -> Outcome {
     match publisher.recover(repository, key) {
         Ok(Evidence::Published(revision)) => {
             tracing::warn!(%repository, tag = key, error = error as &dyn std::error::Error, "the publish reported an error, and was made");

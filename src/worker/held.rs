@@ -1,6 +1,6 @@
 //! The batches that this worker holds, and how long it may believe that it does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ pub(super) enum Stop {
 
 #[derive(Default)]
 pub(super) struct Held {
+    /// From before the claim to after the outcome.
+    taken: Mutex<HashSet<BatchId>>,
     batches: Mutex<HashMap<BatchId, Entry>>,
     confirmed: Mutex<Option<Confirmed>>,
 }
@@ -39,6 +41,17 @@ struct Confirmed {
 }
 
 impl Held {
+    /// Takes a batch before it is claimed; false where it is taken already. The same offer can arrive twice, and claiming
+    /// again is no error for the server: without this, one batch would run twice in one worker.
+    pub(super) fn take(&self, batch: BatchId) -> bool {
+        self.taken().insert(batch)
+    }
+
+    /// Ends what [`Held::take`] began.
+    pub(super) fn give_back(&self, batch: BatchId) {
+        self.taken().remove(&batch);
+    }
+
     /// Notes a claim; the receiver hears when it must be stopped.
     pub(super) fn insert(&self, batch: BatchId, token: String) -> watch::Receiver<Stop> {
         let (stop, receiver) = watch::channel(Stop::No);
@@ -50,12 +63,15 @@ impl Held {
         self.batches().remove(&batch);
     }
 
-    pub(super) fn contains(&self, batch: BatchId) -> bool {
-        self.batches().contains_key(&batch)
+    pub(super) fn is_taken(&self, batch: BatchId) -> bool {
+        self.taken().contains(&batch)
     }
 
     pub(super) fn claims(&self) -> Vec<HeldClaim> {
-        self.batches().iter().map(|(batch_id, entry)| HeldClaim { batch_id: *batch_id, token: entry.token.clone() }).collect()
+        self.batches()
+            .iter()
+            .map(|(batch_id, entry)| HeldClaim { batch_id: *batch_id, token: entry.token.clone() })
+            .collect()
     }
 
     /// Tells a batch to stop. A lost claim stays lost.
@@ -84,7 +100,52 @@ impl Held {
         confirmed.is_some_and(|confirmed| confirmed.at.elapsed() < confirmed.expires_in * 2 / 3)
     }
 
+    fn taken(&self) -> MutexGuard<'_, HashSet<BatchId>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn batches(&self) -> MutexGuard<'_, HashMap<BatchId, Entry>> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(n: u128) -> BatchId {
+        BatchId(uuid::Uuid::from_u128(n))
+    }
+
+    #[test]
+    fn an_offer_that_arrives_twice_is_taken_once() {
+        let held = Held::default();
+        assert!(held.take(batch(1)));
+        assert!(!held.take(batch(1)));
+        assert!(held.take(batch(2)));
+        held.give_back(batch(1));
+        assert!(held.take(batch(1)));
+    }
+
+    #[test]
+    fn a_lost_claim_stays_lost() {
+        let held = Held::default();
+        let stop = held.insert(batch(1), "token".into());
+        held.stop(batch(1), Stop::Release);
+        assert_eq!(*stop.borrow(), Stop::Release);
+        held.stop(batch(1), Stop::Lost);
+        held.stop_all();
+        assert_eq!(*stop.borrow(), Stop::Lost);
+    }
+
+    #[test]
+    fn nothing_is_published_while_the_server_is_silent() {
+        let held = Held::default();
+        assert!(!held.may_publish());
+        held.confirm(Instant::now(), Duration::from_secs(30));
+        assert!(held.may_publish());
+        let long_ago = Held::default();
+        long_ago.confirm(Instant::now() - Duration::from_secs(21), Duration::from_secs(30));
+        assert!(!long_ago.may_publish());
     }
 }

@@ -92,7 +92,12 @@ pub async fn run(
         slots: Arc::new(Semaphore::new(settings.slots as usize)),
         settings,
     });
-    tracing::info!(worker.name = worker.settings.node, fleet = worker.settings.fleet, slots = worker.settings.slots, "worker started");
+    tracing::info!(
+        worker.name = worker.settings.node,
+        fleet = worker.settings.fleet,
+        slots = worker.settings.slots,
+        "worker started"
+    );
 
     // Tasks end with this set, also when this future is dropped.
     let mut tasks = JoinSet::new();
@@ -149,11 +154,20 @@ impl Worker {
 
     /// Claims an offered batch and runs it to its end.
     async fn take(self: Arc<Self>, offer: Offer, permit: tokio::sync::OwnedSemaphorePermit) {
-        let request = ClaimRequest { generation: offer.generation, node: self.settings.node.clone(), instance: self.instance };
+        if self.held.take(offer.batch_id) {
+            self.claim(&offer).await;
+            self.held.give_back(offer.batch_id);
+        }
+        drop(permit);
+    }
+
+    async fn claim(self: &Arc<Self>, offer: &Offer) {
+        let request =
+            ClaimRequest { generation: offer.generation, node: self.settings.node.clone(), instance: self.instance };
         match self.client.claim(offer.batch_id, &request).await {
             Ok(claim) => {
                 crate::crash::point("worker.claimed");
-                batch::run(Arc::clone(&self), offer.batch_id, claim).await;
+                batch::run(Arc::clone(self), offer.batch_id, claim).await;
             }
             Err(ClientError::Refused { status: 409 | 404, detail, .. }) => {
                 tracing::debug!(batch.id = %offer.batch_id, reason = detail.message, "offer is gone");
@@ -162,7 +176,6 @@ impl Worker {
                 tracing::warn!(batch.id = %offer.batch_id, error = &error as &dyn std::error::Error, "cannot claim the batch; the server will offer it again");
             }
         }
-        drop(permit);
     }
 
     fn free_slots(&self) -> u32 {
@@ -189,7 +202,8 @@ fn clear(temp_dir: &Path) -> Result<(), WorkerError> {
     for entry in std::fs::read_dir(temp_dir).map_err(io)? {
         let path = entry.map_err(io)?.path();
         if path.is_dir() && !path.is_symlink() {
-            for folder in walkdir::WalkDir::new(&path).into_iter().flatten().filter(|entry| entry.file_type().is_dir()) {
+            for folder in walkdir::WalkDir::new(&path).into_iter().flatten().filter(|entry| entry.file_type().is_dir())
+            {
                 // A script may have left directories that their owner cannot write in.
                 let _ = std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700));
             }

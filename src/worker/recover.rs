@@ -10,7 +10,7 @@ use crate::publisher::{Evidence, Publisher};
 /// Fences, looks, reports. The server asks again with every heartbeat until it is told.
 pub(super) async fn run(worker: Arc<Worker>, request: RecoverRequest) {
     // Our own task for it has not noticed yet that it is over; it holds the transaction.
-    if worker.held.contains(request.batch_id) {
+    if worker.held.is_taken(request.batch_id) {
         return;
     }
     let batch = request.batch_id;
@@ -26,7 +26,9 @@ pub(super) async fn run(worker: Arc<Worker>, request: RecoverRequest) {
 async fn find(publisher: Arc<dyn Publisher>, request: RecoverRequest) -> Finding {
     let looked = tokio::task::spawn_blocking(move || publisher.recover(&request.repository, &request.key)).await;
     match looked {
-        Ok(Ok(Evidence::Published(revision))) => Finding::Published { revision: revision.number, root_hash: revision.root_hash },
+        Ok(Ok(Evidence::Published(revision))) => {
+            Finding::Published { revision: revision.number, root_hash: revision.root_hash }
+        }
         Ok(Ok(Evidence::NotPublished)) => Finding::NotPublished,
         Ok(Err(error)) => Finding::Unreadable { reason: super::failure::chain(&error) },
         Err(panic) => Finding::Unreadable { reason: format!("looking for it failed: {panic}") },

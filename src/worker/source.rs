@@ -12,11 +12,23 @@ use crate::domain::outcome::Outcome;
 use crate::domain::protocol::{ClaimedJob, PinRequest};
 
 /// Fetches into a file below `scratch`. The bytes are those that an earlier attempt used, or the attempt fails.
-pub(super) async fn fetch(worker: &Worker, batch: BatchId, token: &str, job: &ClaimedJob, source: &Source, scratch: &Path, log: &AttemptLog) -> Result<PathBuf, Outcome> {
+pub(super) async fn fetch(
+    worker: &Worker,
+    batch: BatchId,
+    token: &str,
+    job: &ClaimedJob,
+    source: &Source,
+    scratch: &Path,
+    log: &AttemptLog,
+) -> Result<PathBuf, Outcome> {
     let file = scratch.join("payload");
     match source {
         Source::Blob { digest } => {
-            let size = worker.client.download_blob(*digest, &file).await.map_err(|error| failed("fetch_failed", chain(&error), error.is_transient()))?;
+            let size = worker
+                .client
+                .download_blob(*digest, &file)
+                .await
+                .map_err(|error| failed("fetch_failed", chain(&error), error.is_transient()))?;
             log.line(format!("fetched {digest}, {size} bytes")).await;
         }
         Source::Url { url, checksum } => {
@@ -28,7 +40,10 @@ pub(super) async fn fetch(worker: &Worker, batch: BatchId, token: &str, job: &Cl
             log.line(format!("fetched {url}, {} bytes, {}", content.size, content.sha256)).await;
             match job.pinned {
                 Some(pinned) if Checksum::from(pinned) != Checksum::from(content.sha256) => {
-                    let message = format!("{url} delivers {} now, and delivered {pinned} at the first attempt; submit a new job for the new content", content.sha256);
+                    let message = format!(
+                        "{url} delivers {} now, and delivered {pinned} at the first attempt; submit a new job for the new content",
+                        content.sha256
+                    );
                     return Err(failed("source_changed", message, false));
                 }
                 Some(_) => {}
@@ -39,7 +54,13 @@ pub(super) async fn fetch(worker: &Worker, batch: BatchId, token: &str, job: &Cl
     Ok(file)
 }
 
-async fn pin(worker: &Worker, batch: BatchId, token: &str, job: &ClaimedJob, digest: crate::domain::digest::Sha256Digest) -> Result<(), Outcome> {
+async fn pin(
+    worker: &Worker,
+    batch: BatchId,
+    token: &str,
+    job: &ClaimedJob,
+    digest: crate::domain::digest::Sha256Digest,
+) -> Result<(), Outcome> {
     match worker.client.pin(batch, job.spec.id, &PinRequest { token: token.to_owned(), digest }).await {
         Ok(()) => Ok(()),
         Err(ClientError::Refused { status: 409, .. }) => Err(Outcome::Released),

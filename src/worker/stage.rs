@@ -1,5 +1,6 @@
 //! Opens the transaction and puts the payloads into it: everything that happens before the permission to publish.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,27 +8,40 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::failure::{chain, failed, outcome};
 use super::held::Stop;
 use super::log::AttemptLog;
-use super::{Worker, source};
+use super::{Account, Worker, source};
 use crate::domain::ids::BatchId;
 use crate::domain::job::spec::{Payload, Publish};
 use crate::domain::outcome::Outcome;
 use crate::domain::protocol::{ClaimReply, ClaimedJob};
 use crate::domain::tree::EntryPath;
 use crate::payload::archive::{self, ArchiveItem, ArchiveLimits, ReadError};
-use crate::payload::script::{self, Script, ScriptEnd};
+use crate::payload::script::{self, Ending, ScriptRun};
 use crate::publisher::{PublisherError, Transaction};
 
 /// Where the repositories of a machine with CernVM-FS are; absolute links in archives are read as such.
 const CVMFS: &str = "/cvmfs";
 
+/// Time that a script gets to end by itself when it is told to.
+const GRACE: Duration = Duration::from_secs(5);
+/// Bytes of a script's output that are passed on.
+const OUTPUT_LIMIT: u64 = 256 * 1024 * 1024;
+
 type Open = Box<dyn Transaction>;
 
 /// Fetches all payloads, then opens the transaction, then stages each in turn. An error leaves no transaction open.
-pub(super) async fn stage(worker: &Arc<Worker>, batch: BatchId, claim: &ClaimReply, logs: &[AttemptLog], stop: &mut watch::Receiver<Stop>, scratch: &Path) -> Result<Open, Outcome> {
+pub(super) async fn stage(
+    worker: &Arc<Worker>,
+    batch: BatchId,
+    claim: &ClaimReply,
+    logs: &[AttemptLog],
+    stop: &mut watch::Receiver<Stop>,
+    scratch: &Path,
+) -> Result<Open, Outcome> {
     let mut files = Vec::with_capacity(claim.jobs.len());
     for (number, (job, log)) in claim.jobs.iter().zip(logs).enumerate() {
         let folder = scratch.join(format!("job-{number}"));
@@ -55,7 +69,14 @@ pub(super) async fn stage(worker: &Arc<Worker>, batch: BatchId, claim: &ClaimRep
     Ok(transaction)
 }
 
-async fn stage_one(worker: &Worker, mut transaction: Open, job: &ClaimedJob, log: &AttemptLog, file: Option<PathBuf>, stop: &mut watch::Receiver<Stop>) -> Result<Open, Outcome> {
+async fn stage_one(
+    worker: &Worker,
+    mut transaction: Open,
+    job: &ClaimedJob,
+    log: &AttemptLog,
+    file: Option<PathBuf>,
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<Open, Outcome> {
     let publish = job.spec.publish();
     match (&publish.payload, file) {
         (Payload::Tarball { .. }, Some(file)) => {
@@ -64,7 +85,8 @@ async fn stage_one(worker: &Worker, mut transaction: Open, job: &ClaimedJob, log
             let limit = Duration::from_secs(job.spec.timeout_s.into());
             let over = Arc::new(AtomicBool::new(false));
             let asked = Arc::clone(&over);
-            let mut unpacking = tokio::task::spawn_blocking(move || unpack(transaction, &file, &base, &repository_root, &asked));
+            let mut unpacking =
+                tokio::task::spawn_blocking(move || unpack(transaction, &file, &base, &repository_root, &asked));
             let unpacked = tokio::select! {
                 unpacked = &mut unpacking => unpacked,
                 () = stopped(stop) => { over.store(true, Ordering::Relaxed); unpacking.await }
@@ -74,13 +96,15 @@ async fn stage_one(worker: &Worker, mut transaction: Open, job: &ClaimedJob, log
                     return Err(failed("timed_out", format!("unpacking took longer than the job's limit of {} s", job.spec.timeout_s), true));
                 }
             };
-            let (transaction, entries) = unpacked.map_err(|panic| failed("node_failed", format!("unpacking failed: {panic}"), true))??;
+            let (transaction, entries) =
+                unpacked.map_err(|panic| failed("node_failed", format!("unpacking failed: {panic}"), true))??;
             log.line(format!("unpacked {entries} entries")).await;
             Ok(transaction)
         }
         (Payload::Script { args, .. }, Some(file)) => run_script(worker, transaction, job, log, file, args, stop).await,
         (Payload::Delete { paths }, _) => {
-            let paths = Payload::delete_paths(paths, &publish.lease_path).map_err(|why| failed("bad_job", why, false))?;
+            let paths =
+                Payload::delete_paths(paths, &publish.lease_path).map_err(|why| failed("bad_job", why, false))?;
             let (transaction, absent) = blocking(move || {
                 let mut absent = Vec::new();
                 for path in paths {
@@ -101,7 +125,13 @@ async fn stage_one(worker: &Worker, mut transaction: Open, job: &ClaimedJob, log
 }
 
 /// Streams an archive into the transaction. Blocks.
-fn unpack(mut transaction: Open, file: &Path, base: &EntryPath, repository_root: &str, over: &AtomicBool) -> Result<(Open, u64), Outcome> {
+fn unpack(
+    mut transaction: Open,
+    file: &Path,
+    base: &EntryPath,
+    repository_root: &str,
+    over: &AtomicBool,
+) -> Result<(Open, u64), Outcome> {
     let source = std::fs::File::open(file).map_err(|e| node_failed(file, &e))?;
     let read = archive::read(source, &ArchiveLimits::default(), base, repository_root, &mut |entry, content| {
         if over.load(Ordering::Relaxed) {
@@ -128,46 +158,71 @@ enum Interrupted {
     Stopped,
 }
 
-async fn run_script(worker: &Worker, mut transaction: Open, job: &ClaimedJob, log: &AttemptLog, file: PathBuf, args: &[String], stop: &mut watch::Receiver<Stop>) -> Result<Open, Outcome> {
+async fn run_script(
+    worker: &Worker,
+    mut transaction: Open,
+    job: &ClaimedJob,
+    log: &AttemptLog,
+    file: PathBuf,
+    args: &[String],
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<Open, Outcome> {
     let publish = job.spec.publish();
-    let run_as = worker.settings.run_as.map(|account| (account.uid, account.gid));
+    let run_as = worker.settings.run_as;
     let temporary = file.with_file_name("tmp");
     let (program, home) = (file.clone(), temporary.clone());
     let (mut transaction, directory) = blocking(move || {
         let io = |source| PublisherError::Io { what: "prepare the script".into(), source };
-        script::make_executable(&program, run_as).map_err(io)?;
         std::fs::create_dir(&home).map_err(io)?;
         let directory = transaction.check_out()?;
-        for tree in [&home, &directory] {
-            script::give_tree(tree, run_as).map_err(io)?;
+        for tree in [&program, &home, &directory] {
+            give_tree(tree, run_as).map_err(io)?;
         }
         Ok((transaction, directory))
     })
     .await?;
 
-    let mut arguments: Vec<OsString> = vec![publish.repository.as_str().into(), publish.lease_path.as_str().into()];
-    arguments.extend(args.iter().map(OsString::from));
-    let script = Script {
+    let script = ScriptRun {
+        run_id: uuid::Uuid::now_v7(),
         program: file,
-        arguments,
+        repository: publish.repository.clone(),
+        lease_path: publish.lease_path.clone(),
+        args: args.iter().map(OsString::from).collect(),
         directory,
         temporary,
-        environment: vec![
+        environment: BTreeMap::from([
             ("CONVEYOR_JOB_ID".into(), job.spec.id.to_string()),
             ("CONVEYOR_ATTEMPT".into(), job.attempt.to_string()),
             ("CONVEYOR_REPOSITORY".into(), publish.repository.to_string()),
             ("CONVEYOR_LEASE_PATH".into(), publish.lease_path.to_string()),
-        ],
-        run_as,
+        ]),
         time_limit: Duration::from_secs(job.spec.timeout_s.into()),
+        grace: GRACE,
+        output_limit: OUTPUT_LIMIT,
+        run_as: run_as.map(|account| (account.uid.into(), account.gid.into())),
+        allow_root: false,
     };
-    let end = script::run(script, log.sink(), stopped(stop)).await.map_err(|error| failed("script_not_run", chain(&error), error.is_transient()))?;
-    match end {
-        ScriptEnd::Exited(0) => {}
-        ScriptEnd::Exited(code) => return Err(failed("script_failed", format!("the script ended with exit code {code}"), true)),
-        ScriptEnd::Signaled(signal) => return Err(failed("script_failed", format!("the script was killed by signal {signal}"), true)),
-        ScriptEnd::TimedOut => return Err(failed("timed_out", format!("the script ran longer than the job's limit of {} s", job.spec.timeout_s), true)),
-        ScriptEnd::Cancelled => return Err(Outcome::Released),
+    let cancel = CancellationToken::new();
+    let mut running = std::pin::pin!(script::run(script, &cancel, log.sink()));
+    let ended = tokio::select! {
+        ended = running.as_mut() => ended,
+        () = stopped(stop) => {
+            cancel.cancel();
+            running.await
+        }
+    };
+    let report = ended.map_err(|error| failed("script_not_run", chain(&error), error.is_transient()))?;
+    if report.dropped_bytes > 0 {
+        log.line(format!("{} bytes of output were dropped, beyond the limit of {OUTPUT_LIMIT}", report.dropped_bytes))
+            .await;
+    }
+    match report.ending {
+        Ending::Exited { code: 0 } => {}
+        Ending::Exited { .. } | Ending::Signaled { .. } => {
+            return Err(failed("script_failed", format!("the script {}", report.ending), true));
+        }
+        Ending::TimedOut { .. } => return Err(failed("timed_out", format!("the script {}", report.ending), true)),
+        Ending::Cancelled => return Err(Outcome::Released),
     }
     blocking(move || {
         transaction.check_in()?;
@@ -177,7 +232,9 @@ async fn run_script(worker: &Worker, mut transaction: Open, job: &ClaimedJob, lo
 }
 
 /// Runs a publisher's call on a thread that may block. A transaction inside a failed call is dropped, and so aborted.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, PublisherError> + Send + 'static) -> Result<T, Outcome> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PublisherError> + Send + 'static,
+) -> Result<T, Outcome> {
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(outcome(&error)),
@@ -193,8 +250,18 @@ async fn stopped(stop: &mut watch::Receiver<Stop>) {
     }
 }
 
+/// Gives a file, or a directory and all in it, to the account that will write there; links are not followed.
+fn give_tree(root: &Path, run_as: Option<Account>) -> std::io::Result<()> {
+    let Some(Account { uid, gid }) = run_as else { return Ok(()) };
+    for entry in walkdir::WalkDir::new(root) {
+        std::os::unix::fs::lchown(entry?.path(), Some(uid), Some(gid))?;
+    }
+    Ok(())
+}
+
 fn lease(publish: &Publish) -> Result<EntryPath, Outcome> {
-    EntryPath::new(publish.lease_path.relative().as_bytes()).map_err(|error| failed("bad_job", error.to_string(), false))
+    EntryPath::new(publish.lease_path.relative().as_bytes())
+        .map_err(|error| failed("bad_job", error.to_string(), false))
 }
 
 fn node_failed(path: &Path, error: &std::io::Error) -> Outcome {

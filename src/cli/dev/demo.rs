@@ -66,12 +66,23 @@ async fn submit(client: &Client, repository: &RepositoryName) -> anyhow::Result<
     Ok(jobs)
 }
 
-fn spec(name: &str, repository: &RepositoryName, lease_path: &str, payload: Payload, after: &[JobId]) -> anyhow::Result<JobSpec> {
-    let dependencies = after.iter().map(|job_id| Dependency { job_id: *job_id, condition: Condition::Success }).collect();
+fn spec(
+    name: &str,
+    repository: &RepositoryName,
+    lease_path: &str,
+    payload: Payload,
+    after: &[JobId],
+) -> anyhow::Result<JobSpec> {
+    let dependencies =
+        after.iter().map(|job_id| Dependency { job_id: *job_id, condition: Condition::Success }).collect();
     Ok(JobSpec {
         id: JobId(uuid::Uuid::now_v7()),
         name: name.into(),
-        work: Work::Publish(Publish { repository: repository.clone(), lease_path: LeasePath::new(lease_path)?, payload }),
+        work: Work::Publish(Publish {
+            repository: repository.clone(),
+            lease_path: LeasePath::new(lease_path)?,
+            payload,
+        }),
         dependencies,
         priority: 0,
         attempts: 2,
@@ -135,8 +146,13 @@ fn how_to_mount(place: &Place, repository: &RepositoryName, url: &str, context: 
     context.output.line("To mount it with the CernVM-FS client, while `conveyor dev` runs, as root:")?;
     for line in [
         format!("printf '%s\\n' CVMFS_SERVER_URL={url}/cvmfs/{repository} CVMFS_HTTP_PROXY=DIRECT \\"),
-        format!("  CVMFS_PUBLIC_KEY={} CVMFS_CACHE_BASE=/tmp/cvmfs-cache CVMFS_SHARED_CACHE=no >/tmp/cvmfs.conf", key.display()),
-        format!("mkdir -p /mnt/{repository} /tmp/cvmfs-cache && cvmfs2 -o config=/tmp/cvmfs.conf {repository} /mnt/{repository}"),
+        format!(
+            "  CVMFS_PUBLIC_KEY={} CVMFS_CACHE_BASE=/tmp/cvmfs-cache CVMFS_SHARED_CACHE=no >/tmp/cvmfs.conf",
+            key.display()
+        ),
+        format!(
+            "mkdir -p /mnt/{repository} /tmp/cvmfs-cache && cvmfs2 -o config=/tmp/cvmfs.conf {repository} /mnt/{repository}"
+        ),
     ] {
         context.output.line(&format!("  {line}"))?;
     }

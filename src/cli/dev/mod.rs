@@ -117,11 +117,16 @@ fn announce(place: &Place, url: &str, context: &Context) -> anyhow::Result<()> {
             .iter()
             .map(|name| serde_json::json!({"name": name, "url": format!("{url}/cvmfs/{name}/"), "public_key": place.public_key(name)}))
             .collect();
-        return context.output.json(&serde_json::json!({"event": "ready", "url": url, "client_config": config, "repositories": repositories}));
+        return context.output.json(
+            &serde_json::json!({"event": "ready", "url": url, "client_config": config, "repositories": repositories}),
+        );
     }
     context.output.line(&format!("conveyor is at {url}/ (jobs and logs as they happen)"))?;
     for name in &place.repositories {
-        context.output.line(&format!("repository {name}: {url}/cvmfs/{name}/, public key {}", place.public_key(name).display()))?;
+        context.output.line(&format!(
+            "repository {name}: {url}/cvmfs/{name}/, public key {}",
+            place.public_key(name).display()
+        ))?;
     }
     context.output.line(&format!("from another shell: conveyor -c {} submit …", config.display()))
 }

@@ -40,7 +40,10 @@ impl Place {
         make_private(&state)?;
         let state = state.canonicalize().with_context(|| format!("cannot use {}", state.display()))?;
         let temporary = if nix::unistd::geteuid().is_root() {
-            let folder = tempfile::Builder::new().prefix("conveyor-dev-").permissions(fs::Permissions::from_mode(0o711)).tempdir();
+            let folder = tempfile::Builder::new()
+                .prefix("conveyor-dev-")
+                .permissions(fs::Permissions::from_mode(0o711))
+                .tempdir();
             Temporary::Outside(folder.context("cannot make a temporary directory")?)
         } else {
             Temporary::Inside(state.join("tmp"))
@@ -91,7 +94,10 @@ impl Place {
 
     /// Writes the file with which `conveyor -c` finds this server.
     pub(super) fn write_client_config(&self, url: &str) -> anyhow::Result<()> {
-        let text = format!("# Written by conveyor dev at each start.\n[client]\nurl = \"{url}\"\ntoken = \"{}\"\n", self.token);
+        let text = format!(
+            "# Written by conveyor dev at each start.\n[client]\nurl = \"{url}\"\ntoken = \"{}\"\n",
+            self.token
+        );
         write_private(&self.client_config(), &text)
     }
 
@@ -113,9 +119,12 @@ impl Place {
         let now = jiff::Timestamp::now().as_second();
         let options = CreateOptions::default();
         if stratum0.exists() {
-            stratum0.resign(options.whitelist_days, now).with_context(|| format!("cannot sign the whitelist of {name}"))?;
+            stratum0
+                .resign(options.whitelist_days, now)
+                .with_context(|| format!("cannot sign the whitelist of {name}"))?;
         } else {
-            Stratum0::create(stratum0.directory(), name.as_str(), self.keys_dir(), &options, now).with_context(|| format!("cannot make repository {name}"))?;
+            Stratum0::create(stratum0.directory(), name.as_str(), self.keys_dir(), &options, now)
+                .with_context(|| format!("cannot make repository {name}"))?;
         }
         let public = self.keys_dir().join(format!("{name}.pub"));
         fs::copy(&public, self.public_key(name)).with_context(|| format!("cannot copy {}", public.display()))?;
@@ -133,7 +142,9 @@ fn default_state() -> anyhow::Result<PathBuf> {
 fn token(path: &Path) -> anyhow::Result<String> {
     match fs::read_to_string(path) {
         Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot read {}", path.display()));
+        }
         _ => {}
     }
     let token = SystemEntropy.secret();

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 /// Documents that are published where the source tree is not at hand, as with an installed binary.
-const DOCUMENTS: [(&str, &str); 2] = [("ARCHITECTURE.md", include_str!("../../../ARCHITECTURE.md")), ("CHANGELOG.md", include_str!("../../../CHANGELOG.md"))];
+const DOCUMENTS: [(&str, &str); 2] = [
+    ("ARCHITECTURE.md", include_str!("../../../ARCHITECTURE.md")),
+    ("CHANGELOG.md", include_str!("../../../CHANGELOG.md")),
+];
 
 /// Writes a tar archive (zstd) with the running program as `bin/conveyor`.
 pub(super) fn program(archive: &Path) -> anyhow::Result<()> {
@@ -25,7 +28,9 @@ pub(super) fn tree(archive: &Path) -> anyhow::Result<Option<PathBuf>> {
     let found = find();
     pack(archive, |tar| match &found {
         Some(root) => {
-            let wanted = |entry: &walkdir::DirEntry| entry.depth() == 0 || !matches!(entry.file_name().to_str(), Some("target" | ".git"));
+            let wanted = |entry: &walkdir::DirEntry| {
+                entry.depth() == 0 || !matches!(entry.file_name().to_str(), Some("target" | ".git"))
+            };
             for entry in walkdir::WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(wanted) {
                 let entry = entry?;
                 let Ok(name) = entry.path().strip_prefix(root) else { continue };
@@ -49,7 +54,10 @@ pub(super) fn tree(archive: &Path) -> anyhow::Result<Option<PathBuf>> {
     Ok(found)
 }
 
-fn pack(archive: &Path, fill: impl FnOnce(&mut tar::Builder<zstd::Encoder<'static, File>>) -> std::io::Result<()>) -> anyhow::Result<()> {
+fn pack(
+    archive: &Path,
+    fill: impl FnOnce(&mut tar::Builder<zstd::Encoder<'static, File>>) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
     let write = || {
         let mut tar = tar::Builder::new(zstd::Encoder::new(File::create(archive)?, 1)?);
         tar.follow_symlinks(false);
@@ -63,9 +71,13 @@ fn pack(archive: &Path, fill: impl FnOnce(&mut tar::Builder<zstd::Encoder<'stati
 fn find() -> Option<PathBuf> {
     let program = std::env::current_exe().ok();
     let here = std::env::current_dir().ok();
-    [program, here].into_iter().flatten().find_map(|start| start.ancestors().find(|folder| is_ours(folder)).map(Path::to_owned))
+    [program, here]
+        .into_iter()
+        .flatten()
+        .find_map(|start| start.ancestors().find(|folder| is_ours(folder)).map(Path::to_owned))
 }
 
 fn is_ours(folder: &Path) -> bool {
-    folder.join("src/cli/dev").is_dir() && std::fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|text| text.contains("name = \"conveyor\""))
+    folder.join("src/cli/dev").is_dir()
+        && std::fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|text| text.contains("name = \"conveyor\""))
 }

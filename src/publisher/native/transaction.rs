@@ -220,7 +220,7 @@ impl Transaction for NativeTransaction {
         let Some(entry) = self.lookup(target)?.filter(|entry| entry.is_file()) else {
             return Err(conflict(path, format!("it is a hard link to /{target}, which is no regular file here")));
         };
-        let Some(hash) = entry.hash.clone() else {
+        let Some(hash) = entry.hash else {
             return Err(conflict(path, format!("it is a hard link to /{target}, which is stored in chunks")));
         };
         let entry = NewEntry {

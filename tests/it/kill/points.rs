@@ -1,0 +1,93 @@
+//! Every named point: the process dies there, and nothing is lost or done twice.
+
+use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
+
+use futures_util::StreamExt;
+use tokio::sync::{Semaphore, watch};
+
+use super::home::REPOSITORIES;
+use super::life::{Life, was_killed};
+use super::mounter::Mounter;
+use super::work::{Kind, Planned, submit_all};
+use super::world::World;
+
+/// Points that are passed only where something was lost before, and where to lose it.
+const NEED_A_LOSS: [(&str, &str); 2] = [("finding.before", "worker.permitted"), ("finding.after", "worker.permitted")];
+/// Files to remove in each repository.
+const SEEDS: usize = 2;
+/// Cases beside each other.
+const AT_ONCE: usize = 3;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_dies_at_any_named_point_loses_nothing_and_publishes_nothing_twice() {
+    let started = Instant::now();
+    let mounter = Mounter::find("a_process_that_dies_at_any_named_point_loses_nothing_and_publishes_nothing_twice");
+    let seeded = World::seeded(SEEDS).await;
+    let wanted = std::env::var("CONVEYOR_KILL_POINT").ok();
+    let cases = cases().into_iter().filter(|case| wanted.is_none() || case.last() == wanted.as_ref());
+    let ran = AtomicUsize::new(0);
+    let failures: Vec<String> = futures_util::stream::iter(cases)
+        .map(async |case| {
+            ran.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let mut world = seeded.copied();
+            let result = run(&case, &mut world, mounter.as_ref()).await;
+            result.err().map(|error| format!("{}: {error}\n{}", case.join(", then "), world.home.log_end()))
+        })
+        .buffer_unordered(AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
+    let ran = ran.into_inner();
+    println!("{ran} cases of dying at a named point in {:.1} s", started.elapsed().as_secs_f64());
+    assert!(ran > 0, "there is no such point");
+    assert!(failures.is_empty(), "{} of {ran} failed:\n{}", failures.len(), failures.join("\n\n"));
+}
+
+/// The points at which the lives of each case end: each at its first passage, and at a later one where one kill is enough.
+fn cases() -> Vec<Vec<String>> {
+    let mut cases = Vec::new();
+    for point in conveyor::crash::ALL.iter().copied() {
+        match NEED_A_LOSS.iter().find(|(name, _)| *name == point) {
+            Some((_, loss)) => cases.push(vec![(*loss).to_owned(), point.to_owned()]),
+            None => cases.extend([vec![point.to_owned()], vec![format!("{point}:3")]]),
+        }
+    }
+    cases
+}
+
+/// Three jobs of different kinds for each repository.
+fn jobs() -> Vec<Planned> {
+    let kinds = [Kind::Tarball, Kind::Script, Kind::Delete(0)];
+    let numbered = (0..kinds.len() * REPOSITORIES.len()).map(|number| (number, kinds[number / REPOSITORIES.len()]));
+    numbered.map(|(number, kind)| Planned::new(number, kind)).collect()
+}
+
+async fn run(lives: &[String], world: &mut World, mounter: Option<&Mounter>) -> Result<(), String> {
+    let jobs = jobs();
+    world.entries.extend(jobs.iter().map(|job| job.entry.clone()));
+    let (living, receiver) = watch::channel(None);
+    let submitting = tokio::spawn(async move {
+        let pace = Semaphore::new(jobs.len());
+        submit_all(&jobs, &receiver, &pace, &AtomicUsize::new(0)).await;
+    });
+    for point in lives {
+        let mut life = Life::start(&world.home, Some(point));
+        living.send_replace(life.ready(&world.home).await);
+        let status = life.died().await.ok_or("this point was never passed")?;
+        living.send_replace(None);
+        if !was_killed(status) {
+            return Err(format!("it ended with {status} instead of dying there"));
+        }
+        world.look()?;
+        if let Some(mounter) = mounter {
+            let repository = REPOSITORIES[0];
+            mounter.check(&world.home, repository, &world.any_file(repository)).await?;
+        }
+    }
+    let mut life = Life::start(&world.home, None);
+    let client = life.ready(&world.home).await.ok_or("it does not start again")?;
+    living.send_replace(Some(client.clone()));
+    submitting.await.map_err(|error| error.to_string())?;
+    world.settle(life, &client).await
+}
