@@ -9,7 +9,7 @@ use crate::harness::{REPOSITORY, job};
 fn a_script_that_misbehaves_fails_its_job_and_publishes_nothing() {
     let target = Target::start();
     let cases = [
-        ("exit code", "echo x >hostile/x; exit 3", "script_failed", "exit code 3"),
+        ("exit code", "echo x >hostile/x; exit 3", "script_failed", "code 3"),
         ("signal", "echo x >hostile/x; kill -SEGV $$", "script_failed", "signal 11"),
         ("beside the lease", "mkdir -p other && echo x >other/x", "conflict", "outside the lease path"),
         ("above the lease", "echo x >x", "conflict", "outside the lease path"),
@@ -22,7 +22,7 @@ fn a_script_that_misbehaves_fails_its_job_and_publishes_nothing() {
             "conflict",
             "",
         ),
-        ("input", "read line", "script_failed", "exit code"),
+        ("input", "read line", "script_failed", "code 1"),
     ];
     for (case, text, code, said) in cases {
         let failure = target.fail(job(REPOSITORY, "/hostile", target.script(text)));
