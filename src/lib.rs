@@ -7,6 +7,7 @@ pub mod broker;
 pub mod crash;
 pub mod cvmfs;
 pub mod domain;
+pub mod http;
 pub mod payload;
 pub mod publisher;
 pub mod store;

@@ -1,0 +1,118 @@
+//! The HTTP server: API, web page and, for development, the repositories themselves.
+//!
+//! Every handler reads its request, makes one call of [`Engine`] and writes the reply. [`router`] works without a socket;
+//! [`serve`] runs it on listeners that somebody else has bound, until somebody else says stop.
+
+mod access;
+mod body;
+mod error;
+mod extract;
+mod health;
+mod jobs;
+mod openapi;
+mod request;
+mod serve;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+mod workers;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::Engine;
+pub use access::Token;
+pub use health::Readiness;
+pub use serve::{Listener, serve};
+
+/// What the handlers work with.
+pub struct AppState {
+    /// The use cases.
+    pub engine: Arc<Engine>,
+    /// What clients must know; without one, whoever reaches the server may do everything.
+    pub token: Option<Token>,
+    /// Whether jobs, logs and the page are shown to those without a token.
+    pub anonymous_read: bool,
+    /// Directory whose repositories are served below `/cvmfs`; for development.
+    pub repositories_dir: Option<PathBuf>,
+    /// What slow clients are granted.
+    pub limits: Limits,
+    /// Ends streams and long polls.
+    pub shutdown: CancellationToken,
+}
+
+/// What slow and large requests are granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Until a request's head is complete; an idle connection is closed after it, too.
+    pub header_timeout: Duration,
+    /// Without a byte of a request's body.
+    pub body_idle: Duration,
+    /// Without a byte of a reply taken.
+    pub write_idle: Duration,
+    /// For requests that run when the server is stopped.
+    pub shutdown_grace: Duration,
+    /// At the same time; more wait in the kernel's queue.
+    pub connections: usize,
+    /// Size of a submission in bytes.
+    pub submission_bytes: usize,
+    /// Size of any other JSON body in bytes.
+    pub json_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(30),
+            body_idle: Duration::from_secs(60),
+            write_idle: Duration::from_secs(60),
+            shutdown_grace: Duration::from_secs(10),
+            connections: 10_000,
+            submission_bytes: 64 * 1024 * 1024,
+            json_bytes: 1024 * 1024,
+        }
+    }
+}
+
+/// The state as handlers share it.
+type Shared = Arc<AppState>;
+
+/// Builds the server's routes.
+pub fn router(state: AppState) -> Router {
+    let state = Arc::new(state);
+    routes()
+        .split_for_parts()
+        .0
+        .fallback(error::no_such_route)
+        .method_not_allowed_fallback(error::wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&state), access::check))
+        .layer(from_fn(request::accompany))
+        .with_state(state)
+}
+
+/// Every route with its description. Who may use it stands in [`access`].
+fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(openapi::frame())
+        .routes(routes!(jobs::submit, jobs::list))
+        .routes(routes!(jobs::get))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::retry))
+        .routes(routes!(workers::offers))
+        .routes(routes!(workers::claim))
+        .routes(routes!(workers::heartbeat))
+        .routes(routes!(workers::intent))
+        .routes(routes!(workers::outcome))
+        .routes(routes!(workers::finding))
+        .routes(routes!(workers::pin))
+        .routes(routes!(workers::append_log))
+        .routes(routes!(openapi::document))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+}
