@@ -8,6 +8,11 @@ use crate::domain::protocol::BlobReply;
 use crate::store::StoreError;
 
 impl Engine {
+    /// Size of the largest blob that is taken, in bytes.
+    pub fn max_blob_bytes(&self) -> u64 {
+        self.blobs.as_ref().map_or(0, |blobs| blobs.max_bytes())
+    }
+
     /// Stores a blob under its digest; one that is there already is not read again.
     pub async fn put_blob(&self, digest: Sha256Digest, body: impl AsyncRead + Unpin) -> Result<BlobReply, AppError> {
         let blobs = self.blobs.as_ref().ok_or(StoreError::Stopped)?;

@@ -53,6 +53,11 @@ impl BlobStore {
         Ok(Self { root: root.to_owned(), max_bytes })
     }
 
+    /// Size of the largest blob that is taken, in bytes.
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     /// Where a blob is or would be.
     pub fn path(&self, digest: Sha256Digest) -> PathBuf {
         let hex = digest.to_hex();
