@@ -3,14 +3,15 @@
 use std::fmt;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::Shared;
 use super::error::ApiError;
+use super::page::{Login, html};
 
 /// What a route demands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,12 @@ pub(super) const TABLE: &[(Method, &str, Access)] = &[
     (Method::GET, "/api/v1/jobs/{id}", Read),
     (Method::POST, "/api/v1/jobs/{id}/cancel", Submit),
     (Method::POST, "/api/v1/jobs/{id}/retry", Submit),
+    (Method::GET, "/api/v1/jobs/{id}/events", Read),
+    (Method::GET, "/api/v1/events", Read),
+    (Method::GET, "/api/v1/jobs/{id}/log", Read),
+    (Method::GET, "/api/v1/jobs/{id}/log/stream", Read),
+    (Method::PUT, "/api/v1/blobs/{digest}", Submit),
+    (Method::GET, "/api/v1/blobs/{digest}", Read),
     (Method::GET, "/api/v1/fleets/{fleet}/offers", Worker),
     (Method::POST, "/api/v1/batches/{batch}/claim", Worker),
     (Method::POST, "/api/v1/workers/heartbeat", Worker),
@@ -45,7 +52,19 @@ pub(super) const TABLE: &[(Method, &str, Access)] = &[
     (Method::GET, "/api/v1/openapi.json", Open),
     (Method::GET, "/healthz", Open),
     (Method::GET, "/readyz", Open),
+    (Method::GET, "/cvmfs/{repository}/{*path}", Open),
+    (Method::GET, "/login", Open),
+    (Method::POST, "/login", Open),
+    (Method::GET, "/assets/{file}", Open),
+    (Method::GET, "/", Read),
+    (Method::GET, "/jobs/{id}", Read),
 ];
+
+/// Routes whose refusal is a page.
+const PAGES: &[&str] = &["/", "/jobs/{id}"];
+
+/// What a client is told that it lacks.
+pub(super) const CHALLENGE: &str = "Bearer realm=\"conveyor\"";
 
 fn demanded(method: &Method, route: &str) -> Access {
     // Where GET is answered, axum answers HEAD.
@@ -99,7 +118,15 @@ pub(super) async fn check(State(state): State<Shared>, request: Request, next: N
             return Err(ApiError::forbidden("cross_site", "this request was sent by the page of another site"));
         }
     };
-    if allowed { Ok(next.run(request).await) } else { Err(ApiError::unauthorized()) }
+    if allowed {
+        Ok(next.run(request).await)
+    } else if PAGES.contains(&route.as_str()) {
+        // A browser shows this; it knows no other way to ask.
+        let page = html(StatusCode::UNAUTHORIZED, &Login { wrong: false });
+        Ok(([(header::WWW_AUTHENTICATE, CHALLENGE)], page).into_response())
+    } else {
+        Err(ApiError::unauthorized())
+    }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

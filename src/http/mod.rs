@@ -4,17 +4,26 @@
 //! [`serve`] runs it on listeners that somebody else has bound, until somebody else says stop.
 
 mod access;
+mod blobs;
 mod body;
+mod cvmfs;
 mod error;
+mod events;
 mod extract;
 mod health;
 mod jobs;
+mod log_stream;
+mod login;
+mod logs;
 mod openapi;
+mod page;
 mod request;
 mod serve;
+mod stall;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod text;
 mod workers;
 
 use std::path::PathBuf;
@@ -30,6 +39,7 @@ use utoipa_axum::routes;
 use crate::app::Engine;
 pub use access::Token;
 pub use health::Readiness;
+pub use log_stream::{LogEnd, LogText};
 pub use serve::{Listener, serve};
 
 /// What the handlers work with.
@@ -104,6 +114,11 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(jobs::get))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::retry))
+        .routes(routes!(events::of_job))
+        .routes(routes!(events::all))
+        .routes(routes!(logs::log))
+        .routes(routes!(log_stream::follow))
+        .routes(routes!(blobs::put, blobs::get))
         .routes(routes!(workers::offers))
         .routes(routes!(workers::claim))
         .routes(routes!(workers::heartbeat))
@@ -115,4 +130,9 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(openapi::document))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
+        .routes(routes!(cvmfs::file))
+        .routes(routes!(login::form, login::enter))
+        .routes(routes!(page::index))
+        .routes(routes!(page::job::job))
+        .routes(routes!(page::asset))
 }

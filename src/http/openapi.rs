@@ -8,13 +8,14 @@ use axum::response::IntoResponse;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
+use super::log_stream::LogEnd;
 use super::routes;
 use crate::domain::protocol::ErrorBody;
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Conveyor", description = "Jobs that publish into CernVM-FS repositories."),
-    components(schemas(ErrorBody)),
+    components(schemas(ErrorBody, LogEnd)),
     security(("bearer" = [])),
     modifiers(&Bearer),
     tags(
@@ -45,7 +46,10 @@ pub(super) fn frame() -> utoipa::openapi::OpenApi {
 }
 
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
-    let document = routes().into_openapi();
+    let mut document = routes().into_openapi();
+    // Only axum writes a parameter that spans slashes so.
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     serde_json::to_vec_pretty(&document).unwrap_or_default().into()
 });
 
