@@ -50,9 +50,14 @@ pub(super) async fn stage(
             None => None,
             Some(source) => {
                 let fetch = source::fetch(worker, batch, &claim.token, job, source, &folder, log);
+                let limit = job.spec.timeout_s;
                 tokio::select! {
                     file = fetch => Some(file?),
                     () = stopped(stop) => return Err(Outcome::Released),
+                    () = tokio::time::sleep(Duration::from_secs(limit.into())) => {
+                        let message = format!("fetching the payload took longer than the job's limit of {limit} s");
+                        return Err(failed("timed_out", message, true));
+                    }
                 }
             }
         });

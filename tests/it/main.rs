@@ -3,5 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod harness;
+mod hostile;
 mod kill;
 mod mount;
+mod simulation;
+mod tidy;

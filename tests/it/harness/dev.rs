@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use conveyor::cvmfs::reader::{Expiry, Reader};
 use conveyor::cvmfs::stratum0::Stratum0;
@@ -54,6 +55,35 @@ impl Dev {
     pub(crate) fn start_in(base: Place, state: PathBuf, arguments: &[&str]) -> Self {
         let (process, api) = launch(&base, &state, "127.0.0.1:0", arguments);
         Self { process, api, state, base }
+    }
+
+    /// With its state on a file system of so many megabytes, which nobody else sees; `None` where that cannot be had.
+    pub(crate) fn start_on_small_disk(megabytes: u32) -> Option<Self> {
+        let base = Place::new();
+        let state = base.path().join("state");
+        std::fs::create_dir(&state).unwrap();
+        let mount = format!("mount -t tmpfs -o size={megabytes}m,mode=0700 test \"$0\" && exec \"$@\"");
+        let within = |then: &Command| {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--propagation", "private", "sh", "-c", &mount]).arg(&state);
+            command.arg(then.get_program()).args(then.get_args());
+            for (name, value) in then.get_envs() {
+                match value {
+                    Some(value) => command.env(name, value),
+                    None => command.env_remove(name),
+                };
+            }
+            command
+        };
+        if !within(&Command::new("true")).output().is_ok_and(|run| run.status.success()) {
+            return None;
+        }
+        let mut process = Daemon::start(&mut within(&command(&base, &state, "127.0.0.1:0", &[])));
+        let url = ready(&mut process);
+        // The process is what the namespace was made for, so its root is the way in.
+        let state = PathBuf::from(format!("/proc/{}/root{}", process.id(), state.display()));
+        let api = api(&url, &state);
+        Some(Self { process, api, state, base })
     }
 
     /// A directory of the test's own, removed with the server.
@@ -118,13 +148,25 @@ impl Dev {
 }
 
 fn launch(base: &Place, state: &Path, listen: &str, arguments: &[&str]) -> (Daemon, Api) {
+    let mut process = Daemon::start(&mut command(base, state, listen, arguments));
+    let url = ready(&mut process);
+    (process, api(&url, state))
+}
+
+fn command(base: &Place, state: &Path, listen: &str, arguments: &[&str]) -> Command {
     let mut command = super::program::bare(base.path());
     command.args(["dev", "--listen", listen, "--repository", REPOSITORY, "--state"]).arg(state).args(arguments);
-    let mut process = Daemon::start(&mut command);
-    let url = process.said("the development server is ready", |stdout, _| {
+    command
+}
+
+fn ready(process: &mut Daemon) -> String {
+    process.said("the development server is ready", |stdout, _| {
         let ready = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|line| line["event"] == "ready");
         stdout.lines().find_map(ready).map(|line| line["url"].as_str().unwrap().to_owned())
-    });
+    })
+}
+
+fn api(url: &str, state: &Path) -> Api {
     let token = std::fs::read_to_string(state.join("token")).unwrap();
-    (process, Api::new(&url, token.trim()))
+    Api::new(url, token.trim())
 }

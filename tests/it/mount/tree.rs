@@ -10,6 +10,8 @@ use std::process::Command;
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
+use crate::harness::noise;
+
 /// Files that are taken from this machine.
 const MOST: usize = 4000;
 const LEAST: usize = 3000;
@@ -146,14 +148,6 @@ fn link(tree: &mut BTreeMap<String, Node>, path: &str, target: &str) {
         path.to_owned(),
         Node { item: Item::Link(target.into()), mode: 0o777, mtime: LONG_AGO, content: Content::None },
     );
-}
-
-/// Bytes that do not compress, the same every time.
-fn noise(size: usize) -> Vec<u8> {
-    use rand::{Rng, SeedableRng};
-    let mut bytes = vec![0; size];
-    rand_chacha::ChaCha8Rng::seed_from_u64(1).fill_bytes(&mut bytes);
-    bytes
 }
 
 fn sha256(content: &mut impl Read) -> String {
