@@ -28,6 +28,8 @@ pub(super) struct Dispatcher {
 struct State {
     /// Repositories whose plan may be out of date.
     dirty: BTreeSet<RepositoryName>,
+    /// The repository that got a batch last: those behind it come first, or the first in the alphabet would always win.
+    served: Option<RepositoryName>,
     /// What each node said last.
     workers: HashMap<String, WorkerSeen>,
 }
@@ -40,6 +42,18 @@ pub(super) struct WorkerSeen {
     pub(super) free_slots: usize,
     /// When, on the monotonic clock.
     pub(super) at: Duration,
+}
+
+impl State {
+    /// What must be planned again, in the order in which it is served.
+    fn in_turn(&self) -> Vec<RepositoryName> {
+        let mut dirty: Vec<_> = self.dirty.iter().cloned().collect();
+        if let Some(served) = &self.served {
+            let behind = dirty.partition_point(|name| name <= served);
+            dirty.rotate_left(behind);
+        }
+        dirty
+    }
 }
 
 impl Dispatcher {
@@ -100,7 +114,7 @@ impl Dispatcher {
     ///
     /// Runs on the writer's thread only. A plan lost with its commit is made again, see `Engine::write`.
     pub(super) fn run(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<usize, StoreError> {
-        let dirty: Vec<RepositoryName> = self.state().dirty.iter().cloned().collect();
+        let dirty = self.state().in_turn();
         let mut formed = 0;
         let mut fleets: BTreeMap<&str, Vec<&RepositoryName>> = BTreeMap::new();
         for repository in &dirty {
@@ -114,14 +128,12 @@ impl Dispatcher {
                 if view.repositories.len() == credit {
                     break;
                 }
-                let repository = RepositoryView {
-                    name: repository.clone(),
-                    reserved: tx.reserved(repository)?,
-                    ready: tx.ready(repository, 1)?,
-                };
-                self.state().dirty.remove(&repository.name);
-                if repository.reserved.is_empty() && !repository.ready.is_empty() {
-                    view.repositories.push(repository);
+                let reserved = tx.reserved(repository)?;
+                // While a batch lives there, what is ready does not matter; its end touches the repository.
+                let ready = if reserved.is_empty() { tx.ready(repository, 1)? } else { Vec::new() };
+                self.state().dirty.remove(repository);
+                if !ready.is_empty() {
+                    view.repositories.push(RepositoryView { name: repository.clone(), reserved, ready });
                 }
             }
             for action in plan(&view) {
@@ -143,6 +155,7 @@ impl Dispatcher {
             generation: 1,
             state: BatchState::Unsent,
         };
+        self.state().served = Some(batch.repository.clone());
         tx.insert_batch(now, &batch)?;
         for BatchJob { job_id, .. } in &batch.jobs {
             let job = tx
@@ -159,5 +172,25 @@ impl Dispatcher {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_are_served_in_turn() {
+        let name = |letter: &str| RepositoryName::new(format!("{letter}.example.org")).unwrap();
+        let mut state = State { dirty: ["a", "b", "c", "d"].map(name).into(), ..State::default() };
+        let turn = |state: &State| state.in_turn().iter().map(|name| name.as_str()[..1].to_owned()).collect::<String>();
+        assert_eq!(turn(&state), "abcd");
+        state.served = Some(name("b"));
+        assert_eq!(turn(&state), "cdab");
+        state.dirty.remove(&name("b"));
+        assert_eq!(turn(&state), "cda");
+        state.served = Some(name("d"));
+        assert_eq!(turn(&state), "acd");
     }
 }
