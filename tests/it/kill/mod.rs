@@ -28,5 +28,5 @@ mod world;
 #[cfg(not(feature = "crash-points"))]
 #[test]
 fn killing_needs_the_feature_crash_points() {
-    skip::report("kill", "killing_needs_the_feature_crash_points", "built without the feature crash-points");
+    skip::report("kill", "test killing_needs_the_feature_crash_points", "built without the feature crash-points");
 }

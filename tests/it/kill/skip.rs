@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-/// Reports a skipped test; fails instead where `CONVEYOR_TEST_REQUIRE` lists `ability`.
+/// Reports what is skipped (a whole test as `test NAME`); fails instead where `CONVEYOR_TEST_REQUIRE` lists `ability`.
 pub(super) fn report(ability: &str, test: &str, why: &str) {
     let required = std::env::var("CONVEYOR_TEST_REQUIRE").unwrap_or_default();
     assert!(!required.split(',').any(|word| word.trim() == ability), "{ability} is required, and {why}");
