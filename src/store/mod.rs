@@ -11,6 +11,8 @@ mod jobs;
 mod listing;
 pub mod logs;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod tx;
 mod writer;
 
