@@ -14,9 +14,11 @@ use crate::store::writer::{Request, run_group};
 /// What a request was told: its own verdict, and the group's error.
 type Told = Arc<Mutex<Vec<(u64, Result<(), String>)>>>;
 
+type Work = Box<dyn FnMut(&mut Tx<'_>) -> Result<(), StoreError> + Send>;
+
 struct Probe {
     number: u64,
-    work: Box<dyn FnMut(&mut Tx<'_>) -> Result<(), StoreError> + Send>,
+    work: Work,
     result: Result<(), String>,
     told: Told,
 }
