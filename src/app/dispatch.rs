@@ -28,6 +28,8 @@ pub(super) struct Dispatcher {
 struct State {
     /// Repositories whose plan may be out of date.
     dirty: BTreeSet<RepositoryName>,
+    /// The repository that each fleet was given a batch of last; the next one goes on behind it.
+    served: BTreeMap<String, RepositoryName>,
     /// What each node said last.
     workers: HashMap<String, WorkerSeen>,
 }
@@ -106,7 +108,10 @@ impl Dispatcher {
         for repository in &dirty {
             fleets.entry(self.fleet(repository)).or_default().push(repository);
         }
-        for (fleet, repositories) in fleets {
+        for (fleet, mut repositories) in fleets {
+            let behind = |last: &RepositoryName| repositories.partition_point(|repository| *repository <= last);
+            let start = self.state().served.get(fleet).map_or(0, behind);
+            repositories.rotate_left(start);
             let credit = self.slots(fleet).saturating_add(1).saturating_sub(tx.count_offers(fleet)?);
             let mut view = View { repositories: Vec::new(), credit };
             for repository in repositories {
@@ -125,6 +130,8 @@ impl Dispatcher {
                 }
             }
             for action in plan(&view) {
+                let Action::Offer { repository, .. } = &action;
+                self.state().served.insert(fleet.to_owned(), repository.clone());
                 self.carry_out(tx, now, fleet, action)?;
                 formed += 1;
             }
