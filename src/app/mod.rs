@@ -86,7 +86,7 @@ struct Live {
 }
 
 impl Engine {
-    /// Starts on a store: every claim and offer in it gets its full time anew, every repository is planned.
+    /// Starts on a store: every claim in it gets its full time anew, every offer is made anew, every repository is planned.
     pub async fn start(
         store: Store,
         logs: LogStore,
@@ -108,7 +108,7 @@ impl Engine {
         };
         let batches = engine.store.read(|db| db.live_batches()).await?;
         let now = engine.clock.monotonic();
-        let (expiry, due) = (now + engine.settings.claim_expiry, now + engine.settings.offer_ttl);
+        let expiry = now + engine.settings.claim_expiry;
         {
             let mut live = engine.live();
             for batch in &batches {
@@ -116,9 +116,11 @@ impl Engine {
                     BatchState::Claimed { .. } | BatchState::Publishing { .. } => {
                         live.claims.insert(batch.id, expiry);
                     }
-                    // Nobody may have heard of it: what was on its way died with the earlier life.
+                    // What was on its way died with the earlier life, so nobody may have heard of it: it is made anew at the
+                    // first tick. Whoever did hear gets 409 and the new one. Waiting longer would hold up a server that
+                    // restarts often for ever.
                     BatchState::Offered { .. } => {
-                        live.offers.insert(batch.id, due);
+                        live.offers.insert(batch.id, now);
                     }
                     BatchState::Unsent | BatchState::Recovering { .. } | BatchState::Settled => {}
                 }

@@ -10,11 +10,12 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::clock::{SystemClock, SystemEntropy};
 use crate::app::{Engine, Settings};
 use crate::config::ServerConfig;
-use crate::http::{self, AppState};
+use crate::http::{self, AppState, Limits};
 use crate::store::Store;
 use crate::store::blobs::BlobStore;
 use crate::store::logs::LogStore;
@@ -35,7 +36,7 @@ pub(super) struct Serving {
 pub(super) async fn start(
     config: ServerConfig,
     repositories_dir: Option<PathBuf>,
-    shutdown: watch::Receiver<bool>,
+    mut shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<Serving> {
     if config.repositories.is_empty() {
         tracing::warn!(
@@ -56,15 +57,26 @@ pub(super) async fn start(
         listeners.push(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?);
     }
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-    let state = AppState::new(Arc::clone(&engine), config.token.map(|token| token.expose().to_owned()))
-        .with_anonymous_read(config.anonymous_read)
-        .with_repositories(repositories_dir)
-        .with_shutdown(shutdown.clone());
+    let stop = CancellationToken::new();
+    let state = AppState {
+        engine: Arc::clone(&engine),
+        token: config.token.map(|token| http::Token::new(token.expose())),
+        anonymous_read: config.anonymous_read,
+        repositories_dir,
+        limits: Limits::default(),
+        shutdown: stop.clone(),
+    };
     let router = http::router(state);
     let task = tokio::spawn(async move {
         let ticking = tokio::spawn(tick(engine));
-        http::serve(listeners, router, shutdown).await;
+        let stopped = stop.clone();
+        let stopping = tokio::spawn(async move {
+            let _ = shutdown.wait_for(|stop| *stop).await;
+            stopped.cancel();
+        });
+        http::serve(listeners, router, Limits::default(), stop).await;
         ticking.abort();
+        stopping.abort();
     });
     Ok(Serving { addresses, task })
 }

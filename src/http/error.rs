@@ -1,65 +1,101 @@
-//! Every error's body, and which status it has.
+//! What every refusal and failure looks like: `{"error":{"code","message","hint"}}`.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::Next;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::FutureExt;
-use tracing::Instrument;
-use uuid::Uuid;
 
+use super::access::CHALLENGE;
+use super::body::BodyError;
 use crate::app::AppError;
 use crate::domain::protocol::{ErrorBody, ErrorDetail};
 use crate::store::StoreError;
 use crate::store::blobs::BlobError;
 
-/// What a route answers when it cannot do what was asked.
+/// Seconds after which a client may ask again when a disk is full or the server stops.
+const RETRY_AFTER: u32 = 10;
+
+/// A reply that is an error.
+///
+/// As a response it has no body yet: [`render`] writes it once the request's id is at hand.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
-    detail: ErrorDetail,
+    code: &'static str,
+    message: String,
+    hint: &'static str,
+    retry_after: Option<u32>,
+    /// What is logged, and never shown.
+    cause: Option<Box<dyn Error + Send + Sync>>,
 }
 
-pub(super) type ApiResult<T> = Result<T, ApiError>;
-
 impl ApiError {
-    pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>, hint: &str) -> Self {
-        let detail = ErrorDetail { code: code.into(), message: message.into(), hint: hint.into() };
-        Self { status, detail }
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>, hint: &'static str) -> Self {
+        Self { status, code, message: message.into(), hint, retry_after: None, cause: None }
     }
 
-    /// The request cannot be understood.
-    pub(super) fn bad_request(code: &str, message: impl Into<String>, hint: &str) -> Self {
+    pub(super) fn bad_request(code: &'static str, message: impl Into<String>, hint: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message, hint)
     }
 
-    fn internal(error: &(dyn Error + 'static)) -> Self {
-        let id = Uuid::now_v7();
-        tracing::error!(error, incident = %id, "internal error");
-        let message = format!("internal error {id}");
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            message,
-            "tell the operator this number; the server's log says more",
-        )
+    pub(super) fn unauthorized() -> Self {
+        let message = "this needs the server's token, and the request has none or another one";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message, "send the header `Authorization: Bearer TOKEN`")
     }
-}
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let mut response = (self.status, Json(ErrorBody { error: self.detail })).into_response();
-        let headers = response.headers_mut();
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    pub(super) fn forbidden(code: &'static str, message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, message, "use the command line, or a page of this server")
+    }
+
+    pub(super) fn not_found(code: &'static str, message: impl Into<String>, hint: &'static str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, message, hint)
+    }
+
+    pub(super) fn too_large(limit: u64) -> Self {
+        let message = format!("the body is larger than the {limit} bytes that are accepted here");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message, "send less, or send it in several requests")
+    }
+
+    /// Something of ours broke; the client learns the request's id only.
+    pub(super) fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let hint = "try again; if it happens again, give the request id to the server's operator";
+        Self {
+            cause: Some(cause.into()),
+            ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", hint)
         }
-        if matches!(self.status, StatusCode::INSUFFICIENT_STORAGE | StatusCode::SERVICE_UNAVAILABLE) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
+    }
+
+    fn with_retry_after(mut self) -> Self {
+        self.retry_after = Some(RETRY_AFTER);
+        self
+    }
+
+    fn store(error: StoreError) -> Self {
+        match error {
+            StoreError::Full { .. } => Self {
+                cause: Some(error.into()),
+                ..Self::new(
+                    StatusCode::INSUFFICIENT_STORAGE,
+                    "storage_full",
+                    "the server's disk is full; nothing was changed or lost",
+                    "ask the server's operator to free some space, then try again",
+                )
+            }
+            .with_retry_after(),
+            StoreError::Stopped | StoreError::NotLeader { .. } => Self {
+                cause: Some(error.into()),
+                ..Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "unavailable",
+                    "the server is stopping or does not lead",
+                    "try again in a moment",
+                )
+            }
+            .with_retry_after(),
+            error => Self::internal(error),
         }
-        response
     }
 }
 
@@ -67,90 +103,95 @@ impl From<AppError> for ApiError {
     fn from(error: AppError) -> Self {
         match error {
             AppError::NotFound { .. } => {
-                Self::new(StatusCode::NOT_FOUND, "not_found", error.to_string(), "check the id")
+                Self::not_found("not_found", error.to_string(), "check the id; `conveyor list` shows the jobs")
             }
             AppError::Invalid { code, message, hint } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message, hint)
             }
             AppError::Conflict { code, message, hint } => Self::new(StatusCode::CONFLICT, code, message, hint),
-            AppError::Blob(BlobError::Store(error)) | AppError::Store(error) => error.into(),
-            AppError::Blob(error @ BlobError::Mismatch { .. }) => Self::new(
+            AppError::Blob(BlobError::Mismatch { .. }) => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "digest_mismatch",
+                innermost(&error),
+                "the bytes changed on their way or the name is wrong; send them again",
+            ),
+            AppError::Blob(BlobError::TooLarge { limit }) => Self::too_large(limit),
+            AppError::Blob(BlobError::Receive(io)) => BodyError::from_io(&io).into(),
+            AppError::Blob(BlobError::Store(error)) | AppError::Store(error) => Self::store(error),
+        }
+    }
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge { limit } => Self::too_large(limit),
+            BodyError::Idle { .. } => Self::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "request_timeout",
                 error.to_string(),
-                "send the bytes that the name belongs to",
+                "send the request again over a better connection",
             ),
-            AppError::Blob(error @ BlobError::TooLarge { .. }) => too_large(error.to_string()),
-            AppError::Blob(BlobError::Receive(source)) => body_error(&source),
+            BodyError::Broken => Self::bad_request("bad_body", error.to_string(), "send the request again"),
         }
     }
 }
 
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        match &error {
-            StoreError::Full { .. } => {
-                tracing::error!(error = &error as &dyn Error, "no room left");
-                let message = "the server has no room left; nothing was kept of this request";
-                Self::new(
-                    StatusCode::INSUFFICIENT_STORAGE,
-                    "storage_full",
-                    message,
-                    "try again later; the operator must free space",
-                )
-            }
-            StoreError::Stopped | StoreError::NotLeader { .. } => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "stopping",
-                "the server is stopping",
-                "try again in a moment",
-            ),
-            _ => Self::internal(&error),
+fn innermost(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
         }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response.extensions_mut().insert(Arc::new(self));
+        response
     }
 }
 
-/// A body larger than is taken.
-pub(super) fn too_large(message: String) -> ApiError {
-    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message, "send less; large payloads go into blobs")
-}
-
-/// A body that did not arrive.
-pub(super) fn body_error(source: &std::io::Error) -> ApiError {
-    if source.kind() == std::io::ErrorKind::TimedOut {
-        return ApiError::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "request_timeout",
-            "the body stopped coming",
-            "send it faster, or in parts",
-        );
+/// Writes the body of a response that is an error, and logs the cause of a failure: the one place where that happens.
+pub(super) fn render(response: Response, request_id: &str) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let Some(error) = parts.extensions.remove::<Arc<ApiError>>() else { return Response::from_parts(parts, body) };
+    let mut message = error.message.clone();
+    if let Some(cause) = &error.cause {
+        tracing::error!(error = &**cause as &dyn Error, error.chain = chain(&**cause), "request failed");
+        message = format!("{message} (request id {request_id})");
     }
-    ApiError::bad_request("body_incomplete", format!("the body could not be received: {source}"), "send it again")
+    let detail = ErrorDetail { code: error.code.into(), message, hint: error.hint.into() };
+    (parts, Json(ErrorBody { error: detail })).into_response()
 }
 
-pub(super) async fn no_such_route(request: Request) -> ApiError {
-    let message = format!("there is no route {}", request.uri().path());
-    ApiError::new(StatusCode::NOT_FOUND, "no_such_route", message, "see /api/v1/openapi.json")
+/// The causes of an error, outermost first.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
 }
 
-pub(super) async fn wrong_method(request: Request) -> ApiError {
-    let message = format!("{} is not for {}", request.method(), request.uri().path());
+/// Answers what no route matches.
+pub(super) async fn no_such_route(method: Method, uri: Uri) -> ApiError {
+    let path: String = uri.path().chars().take(200).collect();
+    ApiError::not_found("no_such_route", format!("there is no {method} {path}"), "see /api/v1/openapi.json")
+}
+
+/// Answers a known path with a method that it does not have.
+pub(super) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    let path: String = uri.path().chars().take(200).collect();
+    let message = format!("{path} does not take {method}");
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message, "see /api/v1/openapi.json")
-}
-
-/// Gives each request an id, shown in the log and in the answer; a panic in a route is that request's failure alone.
-pub(super) async fn with_request_id(request: Request, next: Next) -> Response {
-    let id = Uuid::now_v7().to_string();
-    let span =
-        tracing::debug_span!("request", request.id = id, method = %request.method(), path = request.uri().path());
-    let answer = std::panic::AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span).await;
-    let mut response = answer.unwrap_or_else(|_| {
-        let message = format!("internal error {id}");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message, "tell the operator this number")
-            .into_response()
-    });
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert("x-request-id", id);
-    }
-    response
 }

@@ -1,127 +1,176 @@
-//! Streams of what happens to jobs. Ids are the events' numbers; a client that comes back says the last one it saw.
+//! What happens to jobs, as server-sent events. The event's number is its id, so that a client can go on where it was.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::{Stream, StreamExt};
-use serde::Deserialize;
+use futures_util::{Stream, stream};
+use serde_json::json;
 use tokio::sync::watch;
 
-use super::AppState;
-use super::body::{Path, Query};
-use super::error::ApiResult;
-use crate::app::Engine;
+use super::Shared;
+use super::error::ApiError;
+use super::extract::{ApiPath, Params};
+use crate::app::AppError;
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::LoggedEvent;
+use crate::domain::protocol::ErrorBody;
 
-/// Events read at once.
-const PAGE: usize = 500;
-/// Silence after which a comment is sent.
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Events read from the database at once; the next are read when these are taken.
+const READ: usize = 500;
+/// After a commit that had nothing for this stream, others of the same kind are looked at together.
+const PAUSE: Duration = Duration::from_millis(20);
 
-#[derive(Deserialize)]
-pub(super) struct Wanted {
-    after: Option<u64>,
-    submission: Option<SubmissionId>,
+/// Tells what happens to all jobs, or to those of one submission.
+///
+/// Each event is of type `job`; a comment comes every 15 seconds without one. Type `reset` means that the numbers given are
+/// not those of this database (it was replaced): forget what you know and start anew.
+#[utoipa::path(get, path = "/api/v1/events", tag = "events",
+    params(
+        ("after" = Option<u64>, Query, description = "number of the last event known. Without it (and without Last-Event-ID) what comes from now on, or all of a submission"),
+        ("submission" = Option<SubmissionId>, Query, description = "of the jobs of this submission only"),
+        ("Last-Event-ID" = Option<u64>, Header, description = "number of the last event known; goes before `after`"),
+    ),
+    responses(
+        (status = 200, description = "the events", body = LoggedEvent, content_type = "text/event-stream"),
+        (status = "default", description = "refused", body = ErrorBody),
+    ))]
+pub(super) async fn all(
+    State(state): State<Shared>,
+    mut params: Params,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let after = after(&mut params, &headers)?;
+    let submission = params.one("submission")?;
+    params.finish()?;
+    follow(state, None, submission, after).await
 }
 
+/// Tells what happened and happens to one job, from its beginning.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/events", tag = "events",
+    params(
+        ("id" = JobId, Path, description = "the job"),
+        ("after" = Option<u64>, Query, description = "number of the last event known"),
+        ("Last-Event-ID" = Option<u64>, Header, description = "number of the last event known; goes before `after`"),
+    ),
+    responses(
+        (status = 200, description = "the events", body = LoggedEvent, content_type = "text/event-stream"),
+        (status = "default", description = "refused", body = ErrorBody),
+    ))]
 pub(super) async fn of_job(
-    State(state): State<AppState>,
-    Path(id): Path<JobId>,
-    Query(query): Query<Wanted>,
+    State(state): State<Shared>,
+    ApiPath(id): ApiPath<JobId>,
+    mut params: Params,
     headers: HeaderMap,
-) -> ApiResult<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
-    state.engine.job(id).await?;
-    Ok(stream(&state, Some(id), None, query.after.unwrap_or(0), &headers))
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let after = after(&mut params, &headers)?;
+    params.finish()?;
+    state.engine.log_attempt(id).await?;
+    follow(state, Some(id), None, after).await
 }
 
-/// Without `after`, a submission's stream begins at its beginning, that of all jobs with what comes.
-pub(super) async fn of_all(
-    State(state): State<AppState>,
-    Query(query): Query<Wanted>,
-    headers: HeaderMap,
-) -> ApiResult<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
-    let newest = *state.engine.store().committed().borrow();
-    let after = query.after.unwrap_or(if query.submission.is_some() { 0 } else { newest });
-    Ok(stream(&state, None, query.submission, after, &headers))
+/// The header that a browser sends when it comes back.
+pub(super) const LAST_EVENT_ID: &str = "last-event-id";
+
+fn after(params: &mut Params, headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    // SQLite counts to 2^63 only.
+    let largest = u64::MAX / 2;
+    let given = params.one("after")?.map(|after: u64| after.min(largest));
+    let Some(last) = headers.get(LAST_EVENT_ID).filter(|last| !last.is_empty()) else { return Ok(given) };
+    let number = last.to_str().ok().and_then(|last| last.parse().ok()).map(|last: u64| last.min(largest));
+    number.map(Some).ok_or_else(|| {
+        ApiError::bad_request(
+            "bad_header",
+            "the header Last-Event-ID is not the number of an event",
+            "send the id of the last event that came, or no such header",
+        )
+    })
 }
 
-struct Cursor {
-    engine: Arc<Engine>,
+async fn follow(
+    state: Shared,
     job: Option<JobId>,
     submission: Option<SubmissionId>,
-    after: u64,
-    read: VecDeque<LoggedEvent>,
-    reset: bool,
-    committed: watch::Receiver<u64>,
-    shutdown: watch::Receiver<bool>,
-}
-
-fn stream(
-    state: &AppState,
-    job: Option<JobId>,
-    submission: Option<SubmissionId>,
-    after: u64,
-    headers: &HeaderMap,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
-    let last_seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
-    // Registered before anything is read: what is committed meanwhile is not missed.
-    let committed = state.engine.store().committed();
-    let newest = *committed.borrow();
-    let after = last_seen.unwrap_or(after);
-    // Numbers that were never given out come from another database.
-    let reset = after > newest;
-    let cursor = Cursor {
-        engine: Arc::clone(&state.engine),
-        job,
-        submission,
-        after: if reset { 0 } else { after },
-        read: VecDeque::new(),
-        reset,
-        committed,
-        shutdown: state.shutdown.clone(),
-    };
-    let events = futures_util::stream::unfold(cursor, |mut cursor| async move {
-        let event = cursor.next().await?;
-        Some((Ok(event), cursor))
-    });
-    Sse::new(events.boxed()).keep_alive(KeepAlive::new().interval(HEARTBEAT))
-}
-
-impl Cursor {
-    async fn next(&mut self) -> Option<Event> {
-        if std::mem::take(&mut self.reset) {
-            return Some(Event::default().event("reset").data("{}"));
+    after: Option<u64>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    // Registered before the table is read: what comes in between is noticed.
+    let mut committed = state.engine.store().committed();
+    let last = *committed.borrow_and_update();
+    let beginning = if job.is_some() || submission.is_some() { 0 } else { last };
+    let mut feed = Feed { state, job, submission, after: beginning, committed, ready: Vec::new().into_iter() };
+    let mut reset = None;
+    match after {
+        // A commit may be readable an instant before its number is announced.
+        Some(after) if after > last && feed.state.engine.events(None, None, after - 1, 1).await?.is_empty() => {
+            reset =
+                Some(Event::default().event("reset").id(beginning.to_string()).data(json!({"last": last}).to_string()));
         }
+        Some(after) => feed.after = after,
+        None => {}
+    }
+    let events = stream::unfold((reset, feed), |(reset, mut feed)| async move {
+        let event = match reset {
+            Some(reset) => reset,
+            None => feed.next().await?,
+        };
+        Some((Ok(event), (None, feed)))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+}
+
+/// One client's place in the log of events.
+struct Feed {
+    state: Shared,
+    job: Option<JobId>,
+    submission: Option<SubmissionId>,
+    after: u64,
+    committed: watch::Receiver<u64>,
+    ready: std::vec::IntoIter<LoggedEvent>,
+}
+
+impl Feed {
+    /// The next event; none when the server stops or cannot read: the client comes back with its Last-Event-ID.
+    async fn next(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.read.pop_front() {
+            if let Some(event) = self.ready.next() {
                 self.after = event.number;
-                return Event::default().id(event.number.to_string()).event("job").json_data(&event).ok();
+                let data = serde_json::to_string(&event).ok()?;
+                return Some(Event::default().event("job").id(event.number.to_string()).data(data));
             }
-            self.committed.borrow_and_update();
-            match self.engine.events(self.job, self.submission, self.after, PAGE).await {
-                Ok(events) if events.is_empty() => {}
-                Ok(events) => {
-                    self.read = events.into();
-                    continue;
-                }
+            match self.read().await {
+                Ok(true) => {}
+                Ok(false) => self.wait().await?,
                 Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot read events; the stream ends and its client comes back"
-                    );
+                    tracing::error!(error = &error as &dyn std::error::Error, "cannot read events; the stream ends");
                     return None;
                 }
             }
-            tokio::select! {
-                changed = self.committed.changed() => changed.ok()?,
-                () = super::server::stopped(&mut self.shutdown) => return None,
-            }
         }
+    }
+
+    async fn read(&mut self) -> Result<bool, AppError> {
+        let seen = *self.committed.borrow_and_update();
+        let events = self.state.engine.events(self.job, self.submission, self.after, READ).await?;
+        if events.is_empty() {
+            // Nothing up to there is ours, and it need not be searched again.
+            self.after = self.after.max(seen);
+        }
+        self.ready = events.into_iter();
+        Ok(self.ready.len() > 0)
+    }
+
+    async fn wait(&mut self) -> Option<()> {
+        let shutdown = self.state.shutdown.clone();
+        let is_filtered = self.job.is_some() || self.submission.is_some();
+        let changed = async {
+            self.committed.changed().await.ok()?;
+            if is_filtered {
+                tokio::time::sleep(PAUSE).await;
+            }
+            Some(())
+        };
+        shutdown.run_until_cancelled(changed).await?
     }
 }

@@ -1,111 +1,148 @@
-//! Routes of jobs.
+//! Jobs: submit, look, cancel, retry.
 
-use axum::Json as Reply;
-use axum::extract::{RawQuery, State};
+use axum::Json;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use serde::Deserialize;
 
-use super::AppState;
-use super::body::{Json, Path, Query, SUBMISSION_LIMIT};
-use super::error::{ApiError, ApiResult};
+use super::error::ApiError;
+use super::extract::{ApiPath, Params, bad_query, check_is_json, parse_json};
+use super::{Shared, body};
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::spec::JobSpec;
 use crate::domain::job::state::StateKind;
 use crate::domain::names::RepositoryName;
-use crate::domain::protocol::{JobList, JobView, SubmitReply};
+use crate::domain::protocol::{ErrorBody, JobList, JobView, SubmitReply};
 use crate::store::JobFilter;
 
-/// Jobs on a page that does not say.
-const DEFAULT_PAGE: usize = 100;
+/// Jobs on a page where the client does not say.
+const PAGE: usize = 100;
+/// Bodies above this size in bytes are not read on the threads that serve everybody.
+const LARGE: usize = 256 * 1024;
 
-#[derive(Deserialize)]
-pub(super) struct Submission {
-    submission: Option<SubmissionId>,
-}
-
+/// Accepts one job or an array of jobs, all of them or none. When the reply comes, they are on stable storage.
+///
+/// Submitting the same job again is no second job; another job under the same id is refused.
+#[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs",
+    params(("submission" = Option<SubmissionId>, Query, description = "id of the submission, chosen by the client")),
+    request_body(description = "a job, or an array of up to 10000", content = OneOrMany),
+    responses(
+        (status = 201, description = "at least one job is new", body = SubmitReply),
+        (status = 200, description = "all were submitted before", body = SubmitReply),
+        (status = "default", description = "refused", body = ErrorBody),
+    ))]
 pub(super) async fn submit(
-    State(state): State<AppState>,
-    Query(query): Query<Submission>,
-    Json(body): Json<serde_json::Value, SUBMISSION_LIMIT>,
-) -> ApiResult<(StatusCode, Reply<SubmitReply>)> {
-    let is_array = body.is_array();
-    let specs: Result<Vec<JobSpec>, _> =
-        if is_array { serde_json::from_value(body) } else { serde_json::from_value(body).map(|spec| vec![spec]) };
-    let specs = specs.map_err(|error| {
-        ApiError::bad_request("bad_job", format!("this is not a job: {error}"), "see /api/v1/openapi.json")
-    })?;
-    let reply = state.engine.submit(query.submission, specs).await?;
-    let created = reply.jobs.iter().any(|job| job.created);
-    Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, Reply(reply)))
+    State(state): State<Shared>,
+    mut params: Params,
+    request: Request,
+) -> Result<(StatusCode, Json<SubmitReply>), ApiError> {
+    let submission = params.one("submission")?;
+    params.finish()?;
+    let (parts, content) = request.into_parts();
+    check_is_json(&parts.headers)?;
+    let limits = &state.limits;
+    let bytes = body::collect(&parts.headers, content, limits.submission_bytes, limits.body_idle).await?;
+    let specs = if bytes.len() > LARGE {
+        tokio::task::spawn_blocking(move || parse_specs(&bytes)).await.map_err(ApiError::internal)??
+    } else {
+        parse_specs(&bytes)?
+    };
+    let reply = state.engine.submit(submission, specs).await?;
+    let status = if reply.jobs.iter().any(|job| job.created) { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(reply)))
 }
 
-pub(super) async fn show(State(state): State<AppState>, Path(id): Path<JobId>) -> ApiResult<Reply<JobView>> {
-    Ok(Reply(state.engine.job(id).await?))
+/// A job, or several.
+#[derive(utoipa::ToSchema)]
+#[schema(as = OneOrManyJobs)]
+#[allow(dead_code)] // only describes what `parse_specs` reads
+#[serde(untagged)]
+enum OneOrMany {
+    One(JobSpec),
+    Many(Vec<JobSpec>),
 }
 
-pub(super) async fn cancel(State(state): State<AppState>, Path(id): Path<JobId>) -> ApiResult<Reply<JobView>> {
-    Ok(Reply(state.engine.cancel(id).await?))
+fn parse_specs(bytes: &[u8]) -> Result<Vec<JobSpec>, ApiError> {
+    let is_array = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    if is_array { parse_json(bytes) } else { Ok(vec![parse_json(bytes)?]) }
 }
 
-#[derive(Deserialize)]
-pub(super) struct Retry {
-    #[serde(default)]
-    with_dependents: bool,
+/// Lists jobs, newest first.
+#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs",
+    params(
+        ("state" = Option<String>, Query, description = "one of these states, separated by commas", example = "queued,running"),
+        ("repository" = Option<String>, Query, description = "of this repository"),
+        ("name" = Option<String>, Query, description = "of exactly this name"),
+        ("submission" = Option<SubmissionId>, Query, description = "of this submission"),
+        ("submitter" = Option<String>, Query, description = "of this submitter"),
+        ("label" = Option<Vec<String>>, Query, description = "with this label, `key=value`; may be repeated"),
+        ("limit" = Option<usize>, Query, description = "jobs on a page, 1 to 1000; 100 where absent"),
+        ("cursor" = Option<u64>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, body = JobList), (status = "default", description = "refused", body = ErrorBody)))]
+pub(super) async fn list(State(state): State<Shared>, mut params: Params) -> Result<Json<JobList>, ApiError> {
+    let filter = filter(&mut params)?;
+    let limit = params.one("limit")?.unwrap_or(PAGE);
+    let cursor = params.one("cursor")?;
+    params.finish()?;
+    Ok(Json(state.engine.list(filter, cursor, limit).await?))
 }
 
-pub(super) async fn retry(
-    State(state): State<AppState>,
-    Path(id): Path<JobId>,
-    Query(query): Query<Retry>,
-) -> ApiResult<Reply<JobView>> {
-    Ok(Reply(state.engine.retry(id, query.with_dependents).await?))
-}
-
-pub(super) async fn list(State(state): State<AppState>, RawQuery(query): RawQuery) -> ApiResult<Reply<JobList>> {
-    let Listing { filter, cursor, limit } = listing(query.as_deref().unwrap_or_default())?;
-    Ok(Reply(state.engine.list(filter, cursor, limit).await?))
-}
-
-pub(super) struct Listing {
-    pub(super) filter: JobFilter,
-    cursor: Option<u64>,
-    limit: usize,
-}
-
-/// Reads a listing's query by hand: `label` may come several times.
-pub(super) fn listing(query: &str) -> ApiResult<Listing> {
-    let mut listing = Listing { filter: JobFilter::default(), cursor: None, limit: DEFAULT_PAGE };
-    let filter = &mut listing.filter;
-    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        let refuse = |why: String| {
-            ApiError::bad_request("bad_query", format!("{key}={value}: {why}"), "see /api/v1/openapi.json")
-        };
-        match key.as_ref() {
-            _ if value.is_empty() => {}
-            "state" => {
-                for word in value.split(',').filter(|word| !word.is_empty()) {
-                    filter
-                        .states
-                        .push(StateKind::parse(word).ok_or_else(|| refuse(format!("there is no state {word:?}")))?);
-                }
-            }
-            "repository" => {
-                filter.repository = Some(RepositoryName::new(value.as_ref()).map_err(|e| refuse(e.to_string()))?)
-            }
-            "name" => filter.name = Some(value.into_owned()),
-            "submitter" => filter.submitter = Some(value.into_owned()),
-            "submission" => filter.submission = Some(value.parse().map_err(|_| refuse("it is no UUID".into()))?),
-            "label" => {
-                let (label, wanted) = value.split_once('=').ok_or_else(|| refuse("it must be KEY=VALUE".into()))?;
-                filter.labels.push((label.into(), wanted.into()));
-            }
-            "cursor" => listing.cursor = Some(value.parse().map_err(|_| refuse("it is no cursor".into()))?),
-            "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=crate::app::MAX_PAGE).contains(limit));
-                listing.limit = limit.ok_or_else(|| refuse(format!("it must be 1 to {}", crate::app::MAX_PAGE)))?;
-            }
-            _ => return Err(refuse("there is no such filter".into())),
-        }
+/// Takes a listing's filter out of a query.
+pub(super) fn filter(params: &mut Params) -> Result<JobFilter, ApiError> {
+    let mut states = Vec::new();
+    for word in params.many("state").iter().flat_map(|words| words.split(',')).filter(|word| !word.is_empty()) {
+        states.push(StateKind::parse(word).ok_or_else(|| {
+            let all: Vec<_> = StateKind::ALL.iter().map(|state| state.as_str()).collect();
+            let word: String = word.chars().take(60).collect();
+            bad_query(format!("parameter state has {word:?}; the states are {}", all.join(", ")))
+        })?);
     }
-    Ok(listing)
+    let repository = params.one::<String>("repository")?;
+    let repository = repository.map(RepositoryName::new).transpose().map_err(|error| bad_query(error.to_string()))?;
+    let label = |text: String| match text.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(bad_query("parameter label has no `=`; write key=value".to_owned())),
+    };
+    Ok(JobFilter {
+        states,
+        repository,
+        name: params.one("name")?,
+        submission: params.one("submission")?,
+        submitter: params.one("submitter")?,
+        labels: params.many("label").into_iter().map(label).collect::<Result<_, _>>()?,
+    })
+}
+
+/// Shows a job.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}", tag = "jobs", params(("id" = JobId, Path, description = "the job")),
+    responses((status = 200, body = JobView), (status = "default", description = "refused", body = ErrorBody)))]
+pub(super) async fn get(State(state): State<Shared>, ApiPath(id): ApiPath<JobId>) -> Result<Json<JobView>, ApiError> {
+    Ok(Json(state.engine.job(id).await?))
+}
+
+/// Cancels a job, unless its publish is permitted already.
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs", params(("id" = JobId, Path, description = "the job")),
+    responses((status = 200, body = JobView), (status = "default", description = "refused", body = ErrorBody)))]
+pub(super) async fn cancel(
+    State(state): State<Shared>,
+    ApiPath(id): ApiPath<JobId>,
+) -> Result<Json<JobView>, ApiError> {
+    Ok(Json(state.engine.cancel(id).await?))
+}
+
+/// Tries a job again that failed, was cancelled or was skipped.
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs",
+    params(
+        ("id" = JobId, Path, description = "the job"),
+        ("with_dependents" = Option<bool>, Query, description = "also those that were skipped because of it"),
+    ),
+    responses((status = 200, body = JobView), (status = "default", description = "refused", body = ErrorBody)))]
+pub(super) async fn retry(
+    State(state): State<Shared>,
+    ApiPath(id): ApiPath<JobId>,
+    mut params: Params,
+) -> Result<Json<JobView>, ApiError> {
+    let with_dependents = params.one("with_dependents")?.unwrap_or(false);
+    params.finish()?;
+    Ok(Json(state.engine.retry(id, with_dependents).await?))
 }

@@ -1,214 +1,96 @@
-//! Routes of logs: whole, as a stream, and from the worker.
+//! A job's log as text.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::sync::Arc;
-
-use axum::Json as Reply;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::extract::State;
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use futures_util::{Stream, StreamExt};
-use serde::Deserialize;
-use serde_json::json;
-use tokio::sync::watch;
+use futures_util::stream;
 
-use super::AppState;
-use super::body::{Path, Query, collect};
-use super::error::{ApiError, ApiResult};
-use super::events::HEARTBEAT;
-use crate::app::Engine;
-use crate::domain::ids::{BatchId, JobId};
-use crate::domain::job::state::StateKind;
-use crate::domain::protocol::LogPosition;
+use super::Shared;
+use super::error::ApiError;
+use super::extract::{ApiPath, Params};
+use super::text::{Utf8, skip_continuation};
+use crate::app::AppError;
+use crate::domain::ids::JobId;
+use crate::domain::protocol::ErrorBody;
 
-/// Bytes of one piece from a worker.
-const PIECE_LIMIT: usize = 1024 * 1024;
-
-#[derive(Deserialize)]
-pub(super) struct Wanted {
-    attempt: Option<u32>,
-    tail: Option<u64>,
+/// Gives the log of an attempt as it is now. Where its middle was dropped, a line says how much.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/log", tag = "logs",
+    params(
+        ("id" = JobId, Path, description = "the job"),
+        ("attempt" = Option<u32>, Query, description = "number of the attempt; the last where absent"),
+        ("tail" = Option<u64>, Query, description = "only so many bytes from the end"),
+    ),
+    responses(
+        (status = 200, description = "the log", body = String, content_type = "text/plain; charset=utf-8"),
+        (status = "default", description = "refused", body = ErrorBody),
+    ))]
+pub(super) async fn log(
+    State(state): State<Shared>,
+    ApiPath(id): ApiPath<JobId>,
+    mut params: Params,
+) -> Result<Response, ApiError> {
+    let (wanted, tail) = (params.one("attempt")?, params.one::<u64>("tail")?);
+    params.finish()?;
+    let attempt = attempt(&state, id, wanted).await?;
+    let end = state.engine.log_end(id, attempt).await?;
+    let from = tail.map_or(0, |tail| end.saturating_sub(tail));
+    let reading = Reading { state, id, attempt, at: from, end, utf8: Utf8::default(), is_cut: from > 0 };
+    let pieces = stream::unfold(Some(reading), |reading| async move {
+        let mut reading = reading?;
+        match reading.next().await {
+            Ok(Some(text)) => Some((Ok(text), Some(reading))),
+            Ok(None) => Some((Ok(reading.utf8.flush()), None)),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, job.id = %reading.id, "cannot read a log");
+                Some((Err(error), None))
+            }
+        }
+    });
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
-/// The log of one attempt as text.
-pub(super) async fn read(
-    State(state): State<AppState>,
-    Path(id): Path<JobId>,
-    Query(query): Query<Wanted>,
-) -> ApiResult<Response> {
+/// The attempt that is meant, checked to be one that the job has had.
+pub(super) async fn attempt(state: &Shared, id: JobId, wanted: Option<u32>) -> Result<u32, ApiError> {
     let (last, _) = state.engine.log_attempt(id).await?;
-    let attempt = query.attempt.unwrap_or(last);
-    let from = match query.tail {
-        Some(tail) => state.engine.log_end(id, attempt).await?.saturating_sub(tail),
-        None => 0,
-    };
-    let engine = Arc::clone(&state.engine);
-    let pieces = futures_util::stream::try_unfold(from, move |from| {
-        let engine = Arc::clone(&engine);
-        async move {
-            let piece = engine.read_log(id, attempt, from).await.map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>(piece.map(|piece| {
-                let mut data = gap(piece.start - from).into_bytes();
-                let next = piece.start + piece.data.len() as u64;
-                data.extend_from_slice(&piece.data);
-                (bytes::Bytes::from(data), next)
-            }))
+    match wanted {
+        None => Ok(last),
+        Some(wanted) if (1..=last).contains(&wanted) => Ok(wanted),
+        Some(wanted) => {
+            let message = format!("job {id} has had {last} attempts, and none is number {wanted}");
+            Err(ApiError::not_found("no_such_attempt", message, "leave the attempt out to get the last one's log"))
         }
-    });
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(pieces)).into_response())
+    }
 }
 
-fn gap(bytes: u64) -> String {
-    if bytes == 0 { String::new() } else { format!("\n… {bytes} bytes left out …\n") }
-}
-
-#[derive(Deserialize)]
-pub(super) struct Append {
-    offset: u64,
-}
-
-/// Takes a piece from the worker that holds the claim.
-pub(super) async fn append(
-    State(state): State<AppState>,
-    Path((batch, job)): Path<(BatchId, JobId)>,
-    Query(query): Query<Append>,
-    request: Request,
-) -> ApiResult<Reply<LogPosition>> {
-    let token = request.headers().get("conveyor-claim").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let token = token.ok_or_else(|| {
-        ApiError::bad_request("no_claim", "the header Conveyor-Claim is missing", "send the claim's token in it")
-    })?;
-    let data = collect(request, PIECE_LIMIT).await?;
-    let end = state.engine.append_log(batch, job, token, query.offset, data).await?;
-    Ok(Reply(LogPosition { end }))
-}
-
-struct Follow {
-    engine: Arc<Engine>,
-    job: JobId,
-    /// Only this attempt; otherwise later ones are followed too.
-    only: Option<u32>,
+/// How far a log has been read.
+struct Reading {
+    state: Shared,
+    id: JobId,
     attempt: u32,
-    offset: u64,
-    /// The first bytes of a character whose rest has not come yet.
-    rest: Vec<u8>,
-    ready: VecDeque<Event>,
-    ended: bool,
-    appended: watch::Receiver<u64>,
-    committed: watch::Receiver<u64>,
-    shutdown: watch::Receiver<bool>,
+    at: u64,
+    /// Where it ended when it was asked for; what is appended meanwhile does not prolong the reply.
+    end: u64,
+    utf8: Utf8,
+    /// Begins anywhere, perhaps inside a character.
+    is_cut: bool,
 }
 
-/// The log as it grows, until the job has ended and all was sent.
-pub(super) async fn stream(
-    State(state): State<AppState>,
-    Path(id): Path<JobId>,
-    Query(query): Query<Wanted>,
-    headers: HeaderMap,
-) -> ApiResult<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
-    state.engine.log_attempt(id).await?;
-    let seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.split_once(':'));
-    let seen = seen.and_then(|(attempt, offset)| Some((attempt.parse().ok()?, offset.parse().ok()?)));
-    let (attempt, offset) = seen.unwrap_or((query.attempt.unwrap_or(1), 0));
-    let follow = Follow {
-        job: id,
-        only: query.attempt,
-        attempt,
-        offset,
-        rest: Vec::new(),
-        ready: VecDeque::new(),
-        ended: false,
-        appended: state.engine.log_store().appended(),
-        committed: state.engine.store().committed(),
-        shutdown: state.shutdown.clone(),
-        engine: Arc::clone(&state.engine),
-    };
-    let events = futures_util::stream::unfold(follow, |mut follow| async move {
-        let event = follow.next().await?;
-        Some((Ok(event), follow))
-    });
-    Ok(Sse::new(events.boxed()).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
-}
-
-impl Follow {
-    async fn next(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
-            }
-            if self.ended {
-                return None;
-            }
-            self.appended.borrow_and_update();
-            self.committed.borrow_and_update();
-            match self.advance().await {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot read a log; the stream ends and its client comes back"
-                    );
-                    return None;
-                }
-            }
-            tokio::select! {
-                changed = self.appended.changed() => changed.ok()?,
-                changed = self.committed.changed() => changed.ok()?,
-                () = super::server::stopped(&mut self.shutdown) => return None,
-            }
+impl Reading {
+    async fn next(&mut self) -> Result<Option<String>, AppError> {
+        if self.at >= self.end {
+            return Ok(None);
         }
-    }
-
-    /// Goes one step on; false when there is nothing to do but wait.
-    async fn advance(&mut self) -> Result<bool, crate::app::AppError> {
-        // The state is read before the log: a job that had ended then can have no more to say.
-        let (current, job_ended) = self.engine.log_attempt(self.job).await?;
-        if let Some(piece) = self.engine.read_log(self.job, self.attempt, self.offset).await? {
-            let left_out = gap(piece.start - self.offset);
-            self.offset = piece.start + piece.data.len() as u64;
-            let text = left_out + &self.text(piece.data);
-            self.push(text);
-            return Ok(true);
+        let Some(piece) = self.state.engine.read_log(self.id, self.attempt, self.at).await? else { return Ok(None) };
+        let mut text = String::new();
+        if piece.start > self.at {
+            text = self.utf8.flush();
+            text += &format!("\n… {} bytes left out …\n", piece.start - self.at);
         }
-        if self.only.is_none() && self.attempt < current {
-            self.attempt += 1;
-            self.offset = 0;
-            self.rest.clear();
-            return Ok(true);
-        }
-        if job_ended || self.only.is_some_and(|only| only < current) {
-            let state = self.engine.job(self.job).await?.state;
-            self.end(state);
-            return Ok(true);
-        }
-        Ok(false)
-    }
-
-    /// The bytes as text; a character that is cut off waits for its rest.
-    fn text(&mut self, data: Vec<u8>) -> String {
-        let mut bytes = std::mem::take(&mut self.rest);
-        bytes.extend_from_slice(&data);
-        let cut = match std::str::from_utf8(&bytes) {
-            Err(error) if error.error_len().is_none() => error.valid_up_to(),
-            _ => bytes.len(),
-        };
-        self.rest = bytes.split_off(cut);
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    fn push(&mut self, text: String) {
-        let after = self.offset - self.rest.len() as u64;
-        let event = Event::default().id(format!("{}:{after}", self.attempt)).event("log");
-        let data = json!({"attempt": self.attempt, "offset": after.saturating_sub(text.len() as u64), "text": text});
-        self.ready.extend(event.json_data(data).ok());
-    }
-
-    fn end(&mut self, state: StateKind) {
-        self.ended = true;
-        self.ready.extend(Event::default().event("end").json_data(json!({"state": state})).ok());
+        self.at = piece.start + piece.data.len() as u64;
+        let data = if std::mem::take(&mut self.is_cut) { skip_continuation(&piece.data) } else { &piece.data };
+        text += &self.utf8.push(data);
+        Ok(Some(text))
     }
 }

@@ -1,92 +1,138 @@
-//! The HTTP interface: routes, access, streams. The library binds no socket and catches no signal; [`serve`] is handed both.
+//! The HTTP server: API, web page and, for development, the repositories themselves.
+//!
+//! Every handler reads its request, makes one call of [`Engine`] and writes the reply. [`router`] works without a socket;
+//! [`serve`] runs it on listeners that somebody else has bound, until somebody else says stop.
 
 mod access;
-mod batches;
 mod blobs;
 mod body;
+mod cvmfs;
 mod error;
 mod events;
+mod extract;
 mod health;
 mod jobs;
+mod log_stream;
+mod login;
 mod logs;
-mod repositories;
-mod server;
+mod openapi;
+mod page;
+mod request;
+mod serve;
+mod stall;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+mod text;
+mod workers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::routing::{get, post, put};
-use tokio::sync::watch;
+use axum::middleware::{from_fn, from_fn_with_state};
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::app::Engine;
-pub use server::serve;
+pub use access::Token;
+pub use health::Readiness;
+pub use log_stream::{LogEnd, LogText};
+pub use serve::{Listener, serve};
 
-/// What every route works with.
-#[derive(Clone)]
+/// What the handlers work with.
 pub struct AppState {
-    engine: Arc<Engine>,
-    token: Option<Arc<str>>,
-    anonymous_read: bool,
-    repositories_dir: Option<Arc<PathBuf>>,
-    shutdown: watch::Receiver<bool>,
+    /// The use cases.
+    pub engine: Arc<Engine>,
+    /// What clients must know; without one, whoever reaches the server may do everything.
+    pub token: Option<Token>,
+    /// Whether jobs, logs and the page are shown to those without a token.
+    pub anonymous_read: bool,
+    /// Directory whose repositories are served below `/cvmfs`; for development.
+    pub repositories_dir: Option<PathBuf>,
+    /// What slow clients are granted.
+    pub limits: Limits,
+    /// Ends streams and long polls.
+    pub shutdown: CancellationToken,
 }
 
-impl AppState {
-    /// A server of this engine. Without a token nothing but open routes answers.
-    pub fn new(engine: Arc<Engine>, token: Option<String>) -> Self {
-        let (_, shutdown) = watch::channel(false);
-        Self { engine, token: token.map(Arc::from), anonymous_read: false, repositories_dir: None, shutdown }
-    }
+/// What slow and large requests are granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Until a request's head is complete; an idle connection is closed after it, too.
+    pub header_timeout: Duration,
+    /// Without a byte of a request's body.
+    pub body_idle: Duration,
+    /// Without a byte of a reply taken.
+    pub write_idle: Duration,
+    /// For requests that run when the server is stopped.
+    pub shutdown_grace: Duration,
+    /// At the same time; more wait in the kernel's queue.
+    pub connections: usize,
+    /// Size of a submission in bytes.
+    pub submission_bytes: usize,
+    /// Size of any other JSON body in bytes.
+    pub json_bytes: usize,
+}
 
-    /// Lets everyone look, without a token.
-    pub fn with_anonymous_read(mut self, anonymous_read: bool) -> Self {
-        self.anonymous_read = anonymous_read;
-        self
-    }
-
-    /// Serves the repositories below this directory at `/cvmfs/NAME/`.
-    pub fn with_repositories(mut self, directory: Option<PathBuf>) -> Self {
-        self.repositories_dir = directory.map(Arc::new);
-        self
-    }
-
-    /// Ends streams and long polls when this says true.
-    pub fn with_shutdown(mut self, shutdown: watch::Receiver<bool>) -> Self {
-        self.shutdown = shutdown;
-        self
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(30),
+            body_idle: Duration::from_secs(60),
+            write_idle: Duration::from_secs(60),
+            shutdown_grace: Duration::from_secs(10),
+            connections: 10_000,
+            submission_bytes: 64 * 1024 * 1024,
+            json_bytes: 1024 * 1024,
+        }
     }
 }
 
-/// All routes.
+/// The state as handlers share it.
+type Shared = Arc<AppState>;
+
+/// Builds the server's routes.
 pub fn router(state: AppState) -> Router {
-    let api = Router::new()
-        .route("/jobs", post(jobs::submit).get(jobs::list))
-        .route("/jobs/{id}", get(jobs::show))
-        .route("/jobs/{id}/cancel", post(jobs::cancel))
-        .route("/jobs/{id}/retry", post(jobs::retry))
-        .route("/jobs/{id}/events", get(events::of_job))
-        .route("/jobs/{id}/log", get(logs::read))
-        .route("/jobs/{id}/log/stream", get(logs::stream))
-        .route("/events", get(events::of_all))
-        .route("/blobs/{digest}", put(blobs::put).get(blobs::get))
-        .route("/fleets/{fleet}/offers", get(batches::offers))
-        .route("/batches/{id}/claim", post(batches::claim))
-        .route("/batches/{id}/intent", post(batches::intent))
-        .route("/batches/{id}/outcome", post(batches::outcome))
-        .route("/batches/{id}/finding", post(batches::finding))
-        .route("/batches/{batch}/jobs/{job}/pin", post(batches::pin))
-        .route("/batches/{batch}/jobs/{job}/log", put(logs::append))
-        .route("/workers/heartbeat", post(batches::heartbeat));
-    Router::new()
-        .nest("/api/v1", api)
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/cvmfs/{repository}/{*path}", get(repositories::file))
+    let state = Arc::new(state);
+    routes()
+        .split_for_parts()
+        .0
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
-        .layer(axum::extract::DefaultBodyLimit::disable())
-        .layer(axum::middleware::from_fn_with_state(state.clone(), access::check))
-        .layer(axum::middleware::from_fn(error::with_request_id))
+        .layer(from_fn_with_state(Arc::clone(&state), access::check))
+        .layer(from_fn(request::accompany))
         .with_state(state)
+}
+
+/// Every route with its description. Who may use it stands in [`access`].
+fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(openapi::frame())
+        .routes(routes!(jobs::submit, jobs::list))
+        .routes(routes!(jobs::get))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::retry))
+        .routes(routes!(events::of_job))
+        .routes(routes!(events::all))
+        .routes(routes!(logs::log))
+        .routes(routes!(log_stream::follow))
+        .routes(routes!(blobs::put, blobs::get))
+        .routes(routes!(workers::offers))
+        .routes(routes!(workers::claim))
+        .routes(routes!(workers::heartbeat))
+        .routes(routes!(workers::intent))
+        .routes(routes!(workers::outcome))
+        .routes(routes!(workers::finding))
+        .routes(routes!(workers::pin))
+        .routes(routes!(workers::append_log))
+        .routes(routes!(openapi::document))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(cvmfs::file))
+        .routes(routes!(login::form, login::enter))
+        .routes(routes!(page::index))
+        .routes(routes!(page::job::job))
+        .routes(routes!(page::asset))
 }

@@ -114,8 +114,9 @@ impl Store {
     {
         match &*self.backend {
             Backend::Inline { connection } => {
-                let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-                work(&Db::new(&connection))
+                let result = work(&Db::new(&connection.lock().unwrap_or_else(PoisonError::into_inner)));
+                yield_once().await;
+                result
             }
             Backend::File { .. } => {
                 let backend = Arc::clone(&self.backend);
@@ -149,7 +150,7 @@ impl Backend {
     }
 }
 
-/// Lets whoever drives this future drop it here.
+/// Lets whoever drives this future do something else here, or drop it.
 async fn yield_once() {
     let mut yielded = false;
     std::future::poll_fn(|context| {

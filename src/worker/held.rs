@@ -67,6 +67,11 @@ impl Held {
         self.taken().contains(&batch)
     }
 
+    /// How many are taken.
+    pub(super) fn taken_count(&self) -> usize {
+        self.taken().len()
+    }
+
     pub(super) fn claims(&self) -> Vec<HeldClaim> {
         self.batches()
             .iter()

@@ -104,6 +104,9 @@ pub async fn run(
     let mut heartbeats = JoinSet::new();
     let (recover, mut to_recover) = tokio::sync::mpsc::unbounded_channel();
     heartbeats.spawn(heartbeat::run(Arc::clone(&worker), recover));
+    // One request goes on while other things happen: to give it up would lose what is on its way in the answer, and the
+    // server offers that again only when the offer's time is over.
+    let mut offers = Box::pin(worker.next_offers());
     let result = loop {
         tokio::select! {
             biased;
@@ -119,13 +122,15 @@ pub async fn run(
                     tracing::error!(error = %panic, "a batch's task panicked; its claim expires and the batch is recovered");
                 }
             }
-            offers = worker.next_offers() => {
-                for (offer, permit) in offers {
+            came = &mut offers => {
+                for (offer, permit) in came {
                     tasks.spawn(Arc::clone(&worker).take(offer, permit));
                 }
+                offers.set(worker.next_offers());
             }
         }
     };
+    drop(offers);
     worker.held.stop_all();
     if !tasks.is_empty() {
         tracing::info!(batches = tasks.len(), "worker stops; what is being published is finished first");
@@ -135,7 +140,7 @@ pub async fn run(
 }
 
 impl Worker {
-    /// Waits for a free slot, then for offers. Cancel-safe: an offer that is dropped is made again by the server.
+    /// Waits for a free slot, then for offers. What is in the answer when this is dropped is offered again, but late.
     async fn next_offers(&self) -> Vec<(Offer, tokio::sync::OwnedSemaphorePermit)> {
         let Ok(first) = Arc::clone(&self.slots).acquire_owned().await else { return std::future::pending().await };
         let mut permits = vec![first];
@@ -179,7 +184,8 @@ impl Worker {
     }
 
     fn free_slots(&self) -> u32 {
-        u32::try_from(self.slots.available_permits()).unwrap_or(u32::MAX)
+        // Permits tell something else: those of the request that waits for offers are free for the server.
+        self.settings.slots.saturating_sub(u32::try_from(self.held.taken_count()).unwrap_or(u32::MAX))
     }
 }
 

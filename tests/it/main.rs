@@ -8,3 +8,5 @@ mod hostile;
 mod kill;
 mod mount;
 mod race;
+mod simulation;
+mod tidy;

@@ -142,8 +142,7 @@ impl Draft {
         write_public(&next_manifest, &manifest.seal(Algorithm::Sha1, &keys.key)?)?;
 
         passing("before-objects-sync");
-        // Covers the two files `.next` as well.
-        staging.publish()?;
+        staging.publish(&[&next_reflog, &next_manifest])?;
         passing("objects-synced");
         check_not_overtaken(&reader)?;
         passing("before-flip");

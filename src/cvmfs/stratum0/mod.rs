@@ -7,6 +7,7 @@ mod draft;
 mod lock;
 mod repair;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -134,7 +135,10 @@ impl Stratum0 {
         let make = |path: &Path| fs::create_dir_all(path).map_err(Error::io(format!("create {}", path.display())));
         let data = self.directory.join("data");
         make(&data.join("txn"))?;
-        (0..=255).try_for_each(|byte| make(&data.join(format!("{byte:02x}"))))
+        (0..=255).try_for_each(|byte| make(&data.join(format!("{byte:02x}"))))?;
+        let mut made = BTreeSet::from([self.directory.clone(), data.clone()]);
+        made.extend(self.directory.parent().map(Path::to_owned));
+        durable::sync_all(&made, &[&self.directory])
     }
 
     fn keys_for_create(&self, now: i64) -> Result<(rsa::RsaPrivateKey, SigningKeys), Error> {
@@ -181,7 +185,7 @@ impl Stratum0 {
 
         let text = b"Stratum 1 servers may replicate this repository.\n";
         self.replace(".cvmfs_master_replica", text)?;
-        staging.publish()?;
+        staging.publish(&[&path])?;
         let manifest = Manifest {
             root_hash: root.hash,
             root_size: root.size,
@@ -204,19 +208,19 @@ impl Stratum0 {
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let next = self.directory.join(format!("{name}.next"));
         write_public(&next, bytes)?;
+        File::open(&next).and_then(|file| file.sync_all()).map_err(Error::io(format!("sync {}", next.display())))?;
         let target = self.directory.join(name);
         fs::rename(&next, &target).map_err(Error::io(format!("replace {}", target.display())))?;
         durable::sync_directory(&self.directory)
     }
 }
 
-/// Writes a file that a web server can read, durably.
+/// Writes a file that a web server can read.
 fn write_public(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let write = || {
         let mut file = File::create(path)?;
         file.set_permissions(fs::Permissions::from_mode(0o644))?;
-        file.write_all(bytes)?;
-        file.sync_all()
+        file.write_all(bytes)
     };
     write().map_err(Error::io(format!("write {}", path.display())))
 }

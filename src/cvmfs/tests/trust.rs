@@ -80,7 +80,7 @@ fn another_public_key_another_name_and_another_certificate_are_refused() {
 
     let mut staging = crate::cvmfs::staging::Staging::begin(sandbox.stratum0.directory()).unwrap();
     let staged = staging.add(ObjectKind::Certificate, &mut other.signing.certificate.pem().as_bytes()).unwrap();
-    staging.publish().unwrap();
+    staging.publish(&[]).unwrap();
     let manifest = Manifest { certificate: staged.hash, ..manifest };
     fs::write(&path, manifest.seal(Algorithm::Sha1, &other.signing.key).unwrap()).unwrap();
     let error = open(&sandbox).err().unwrap();

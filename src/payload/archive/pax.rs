@@ -170,7 +170,9 @@ mod tests {
         }
 
         #[test]
-        fn nearly_right_records_never_panic(text in "([0-9]{1,3} (path|size|mtime|GNU.sparse.map|uid)=[-0-9.,a\\n]{0,9}\\n){1,4}") {
+        fn nearly_right_records_never_panic(
+            text in "([0-9]{1,3} (path|size|mtime|GNU.sparse.map|uid)=[-0-9.,a\\n]{0,9}\\n){1,4}",
+        ) {
             let _ = parse(text.as_bytes());
         }
     }

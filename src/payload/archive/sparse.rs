@@ -75,7 +75,8 @@ impl Map {
         Ok(Self::new(&pairs, size, stored)?)
     }
 
-    /// Reads the map that a pax header announces; in version 1.0 it stands before the content and is taken off `stored`.
+    /// Reads the map that a pax header announces; in version 1.0 it stands before the content and is part of
+    /// `stored`.
     pub(super) fn of_pax(pax: PaxSparse, stored: u64, stream: &mut Stream<'_>) -> Result<Self, MapError> {
         let size = pax.size.ok_or(Refusal::Sparse("its size is missing"))?;
         match (pax.major, pax.minor) {

@@ -82,8 +82,8 @@ impl Fetcher {
 
     /// Downloads `url` into `file`, which must not exist yet, and verifies it while it streams.
     ///
-    /// Whatever goes wrong, and also when the future is dropped, no file is left behind. The file's mode is 0600 less the
-    /// umask, and it is not synced: a payload that is lost with the machine is fetched again.
+    /// Whatever goes wrong, and also when the future is dropped, no file is left behind. The file's mode is 0600 less
+    /// the umask, and it is not synced: a payload that is lost with the machine is fetched again.
     pub async fn fetch(&self, url: &Url, expected: Option<&Checksum>, file: &Path) -> Result<Content, FetchError> {
         let limit = self.limits.total;
         match tokio::time::timeout(limit, self.fetch_untimed(url, expected, file)).await {

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use super::super::hash::Hasher;
 use super::{Content, FetchError};
 use crate::domain::digest::Checksum;
-use crate::payload::hash::Hasher;
 
 /// Reads a local file to its end and compares it with its checksum. Blocks.
 pub fn verify(file: &Path, expected: &Checksum) -> Result<Content, FetchError> {

@@ -15,7 +15,10 @@ pub enum ScriptError {
         program: PathBuf,
     },
     /// Only root can become someone else.
-    #[error("cannot run {} as user {wanted}: this worker runs as user {own}, and only root can change", program.display())]
+    #[error(
+        "cannot run {} as user {wanted}: this worker runs as user {own}, and only root can change",
+        program.display()
+    )]
     CannotBecome {
         /// The script.
         program: PathBuf,
@@ -44,7 +47,10 @@ pub enum ScriptError {
         hint: &'static str,
     },
     /// Neither a script nor a program.
-    #[error("cannot run {}: it is no program for this host; begin a script with a line such as #!/bin/sh", program.display())]
+    #[error(
+        "cannot run {}: it is no program for this host; begin a script with a line such as #!/bin/sh",
+        program.display()
+    )]
     NotAProgram {
         /// The file.
         program: PathBuf,

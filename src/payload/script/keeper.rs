@@ -55,7 +55,8 @@ pub(super) fn contain(command: &mut Command, image: Image) {
     unsafe { command.pre_exec(become_script) };
 }
 
-/// Runs in the worker's child, which has its user, directory and outputs already. That one becomes the keeper and never returns; its own child returns and is the script.
+/// Runs in the worker's child, which has its user, directory and outputs already. That one becomes the keeper and never
+/// returns; its own child returns and is the script.
 #[allow(unsafe_code)]
 fn split(worker: Pid) -> io::Result<()> {
     setsid()?;

@@ -25,8 +25,8 @@ pub fn processes_of(run_id: Uuid) -> Vec<i32> {
     .collect()
 }
 
-/// Kills the processes that carry a run's mark and waits until there are none; returns those that are left when patience
-/// ends. Blocks.
+/// Kills the processes that carry a run's mark and waits until there are none; returns those that are left when
+/// patience ends. Blocks.
 ///
 /// A worker calls this when it finds that an earlier life of its own began a run and did not see it end.
 pub fn end_run(run_id: Uuid, patience: Duration) -> Vec<i32> {

@@ -30,8 +30,8 @@ pub use self::error::ScriptError;
 pub use self::marker::{end_run, processes_of};
 use crate::domain::names::{LeasePath, RepositoryName};
 
-/// A script and all that it is given: called as `script REPOSITORY LEASE_PATH ARG…`, with standard input empty and both
-/// outputs in one.
+/// A script and all that it is given: called as `script REPOSITORY LEASE_PATH ARG…`, with standard input empty
+/// and both outputs in one.
 #[derive(Debug, Clone)]
 pub struct ScriptRun {
     /// Names the processes of this run, in `CONVEYOR_RUN_ID`. Never used twice.

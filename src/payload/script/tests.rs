@@ -306,7 +306,9 @@ async fn nothing_survives_a_script_that_is_ended() {
 #[tokio::test]
 async fn a_crowd_of_daemons_is_killed() {
     let case = Case::sh(
-        "for i in 1 2 3 4 5 6 7 8; do (for j in 1 2 3 4 5; do env -i setsid sleep 1000 & echo $! >> pids; done) & done; wait",
+        "for i in 1 2 3 4 5 6 7 8; do \
+           (for j in 1 2 3 4 5; do env -i setsid sleep 1000 & echo $! >> pids; done) & \
+         done; wait",
     );
     assert_eq!(case.end().await.0, SUCCESS);
     let pids = std::fs::read_to_string(case.file("pids")).unwrap();
@@ -366,7 +368,7 @@ async fn a_script_never_runs_as_root_unless_someone_insists() {
         assert_eq!(case.end().await.0, SUCCESS);
         case.script.run_as = Some((geteuid(), Gid::from_raw(65534)));
         assert_eq!(case.end().await.0, SUCCESS);
-        case.script.run_as = Some((Uid::from_raw(65534), Gid::from_raw(65534)));
+        case.script.run_as = Some((Uid::from_raw(geteuid().as_raw() + 1), Gid::from_raw(65534)));
         assert!(matches!(case.error().await, ScriptError::CannotBecome { .. }));
     }
 }

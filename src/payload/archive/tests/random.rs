@@ -55,7 +55,8 @@ proptest! {
 
     #[test]
     fn a_damaged_archive_never_panics(at in 0usize..6000, byte in any::<u8>(), pack in 0usize..4) {
-        let plain = sample().pax(&[("path", b"p"), ("mtime", b"1.5")]).file("x", b"y").gnu_name(b'L', b"l").file("z", b"").end();
+        let tar = sample().pax(&[("path", b"p"), ("mtime", b"1.5")]).file("x", b"y");
+        let plain = tar.gnu_name(b'L', b"l").file("z", b"").end();
         let mut bytes = [plain.clone(), gzip(&plain), zst(&plain), xz(&plain)][pack].clone();
         let at = at % bytes.len();
         bytes[at] = byte;

@@ -1,0 +1,60 @@
+//! The description of the API, made from the routes themselves.
+
+use std::sync::LazyLock;
+
+use axum::body::Bytes;
+use axum::http::header;
+use axum::response::IntoResponse;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::log_stream::LogEnd;
+use super::routes;
+use crate::domain::protocol::ErrorBody;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Conveyor", description = "Jobs that publish into CernVM-FS repositories."),
+    components(schemas(ErrorBody, LogEnd)),
+    security(("bearer" = [])),
+    modifiers(&Bearer),
+    tags(
+        (name = "jobs", description = "Submit, look at and steer jobs."),
+        (name = "events", description = "Follow what happens, as server-sent events."),
+        (name = "logs", description = "What the jobs print."),
+        (name = "blobs", description = "Payload bytes, named by their SHA-256."),
+        (name = "workers", description = "The workers' side: take offers, claim, publish, report."),
+        (name = "health", description = "For supervisors."),
+        (name = "repositories", description = "The repositories' files, where the server holds them itself."),
+        (name = "page", description = "For people."),
+    )
+)]
+struct Frame;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        document.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+    }
+}
+
+/// The document without any route.
+pub(super) fn frame() -> utoipa::openapi::OpenApi {
+    Frame::openapi()
+}
+
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
+    let mut document = routes().into_openapi();
+    // Only axum writes a parameter that spans slashes so.
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    serde_json::to_vec_pretty(&document).unwrap_or_default().into()
+});
+
+/// Describes this API.
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "health", security(()), responses((status = 200, description = "an OpenAPI 3.1 document", content_type = "application/json", body = Object)))]
+pub(super) async fn document() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.clone())
+}

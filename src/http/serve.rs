@@ -1,0 +1,131 @@
+//! Runs the routes on listeners: a task for each connection, limits for slow clients, an orderly end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::either::Either;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Limits;
+use super::stall::Impatient;
+
+/// A socket that connections come from; whoever calls has bound it.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
+type Stream = Either<TcpStream, UnixStream>;
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Replies are small and somebody waits for them.
+                stream.set_nodelay(true)?;
+                Ok(Either::Left(stream))
+            }
+            Self::Unix(listener) => Ok(Either::Right(listener.accept().await?.0)),
+        }
+    }
+}
+
+/// Serves until `shutdown`; then lets requests that run come to their end, for a while, and returns.
+///
+/// Streams and long polls end by [`super::AppState::shutdown`], which is meant to be the same or cancelled before.
+pub async fn serve(
+    listeners: impl IntoIterator<Item = impl Into<Listener>>,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let connections = TaskTracker::new();
+    let acceptors = TaskTracker::new();
+    for listener in listeners {
+        let (listener, router, limits) = (listener.into(), router.clone(), limits.clone());
+        let (slots, connections, shutdown) = (Arc::clone(&slots), connections.clone(), shutdown.clone());
+        acceptors.spawn(async move {
+            let accepting = accept(&listener, &router, &limits, &slots, &connections, &shutdown);
+            shutdown.run_until_cancelled(accepting).await;
+        });
+    }
+    acceptors.close();
+    acceptors.wait().await;
+    connections.close();
+    if tokio::time::timeout(limits.shutdown_grace + Duration::from_secs(1), connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "some connections did not end in time");
+    }
+}
+
+async fn accept(
+    listener: &Listener,
+    router: &Router,
+    limits: &Limits,
+    slots: &Arc<Semaphore>,
+    connections: &TaskTracker,
+    shutdown: &CancellationToken,
+) {
+    loop {
+        let Ok(slot) = Arc::clone(slots).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok(stream) => {
+                let (router, limits, shutdown) = (router.clone(), limits.clone(), shutdown.clone());
+                connections.spawn(async move {
+                    connection(stream, router, limits, shutdown).await;
+                    drop(slot);
+                });
+            }
+            // The client went away before we came.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
+            }
+            Err(error) => {
+                // Out of files or memory: others must end first.
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot accept connections; trying again");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: Stream, router: Router, limits: Limits, shutdown: CancellationToken) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .serve_connection(TokioIo::new(Impatient::new(stream, limits.write_idle)), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(limits.shutdown_grace, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn std::error::Error, "connection ended");
+    }
+}

@@ -1,0 +1,145 @@
+//! The routes without a socket, and over one where the socket is what matters.
+
+mod worker;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use uuid::Uuid;
+
+use super::{AppState, Limits, Token, router};
+use crate::app::clock::{SystemClock, SystemEntropy};
+use crate::app::{Engine, Settings};
+use crate::domain::protocol::ErrorBody;
+use crate::store::Store;
+use crate::store::blobs::BlobStore;
+use crate::store::logs::LogStore;
+
+pub(super) const TOKEN: &str = "a secret; of seven words, \"quoted\"";
+pub(super) const REPOSITORY: &str = "software.example.org";
+
+/// A server without a socket, and how to talk to it.
+pub(super) struct Server {
+    pub(super) engine: Arc<Engine>,
+    pub(super) router: Router,
+    pub(super) shutdown: CancellationToken,
+    pub(super) directory: tempfile::TempDir,
+}
+
+/// What a server answered.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Reply {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.text()))
+    }
+
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The error's code, once it is certain that it is one of ours.
+    pub(super) fn code(&self) -> String {
+        let body: ErrorBody = serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("{}: not an error body: {}", self.status, self.text()));
+        assert!(!body.error.message.is_empty() && !body.error.hint.is_empty());
+        body.error.code
+    }
+}
+
+impl Server {
+    pub(super) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(super) async fn with(change: impl FnOnce(&mut AppState)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(&directory.path().join("blobs"), 64 * 1024).unwrap();
+        let repositories =
+            [(REPOSITORY.parse_name(), Default::default()), ("other.example.org".parse_name(), Default::default())];
+        let engine = Engine::start(
+            Store::in_memory().unwrap(),
+            LogStore::in_memory().unwrap(),
+            Some(blobs),
+            repositories.into(),
+            Arc::new(SystemClock::default()),
+            Arc::new(SystemEntropy),
+            Settings::default(),
+        );
+        let engine = Arc::new(engine.await.unwrap());
+        let shutdown = CancellationToken::new();
+        let mut state = AppState {
+            engine: Arc::clone(&engine),
+            token: Some(Token::new(TOKEN)),
+            anonymous_read: false,
+            repositories_dir: Some(directory.path().join("repositories")),
+            limits: Limits::default(),
+            shutdown: shutdown.clone(),
+        };
+        change(&mut state);
+        Self { engine, router: router(state), shutdown, directory }
+    }
+
+    /// Sends a request as it is.
+    pub(super) async fn raw(&self, request: Request<Body>) -> Reply {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        assert!(parts.headers.contains_key("x-request-id"));
+        Reply { status: parts.status, headers: parts.headers, body }
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Reply {
+        self.raw(request("GET", path).body(Body::empty()).unwrap()).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: Value) -> Reply {
+        let request = request("POST", path).header("content-type", "application/json");
+        self.raw(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
+    /// Submits one job and returns its id.
+    pub(super) async fn submit(&self, name: &str) -> String {
+        let job = job(name);
+        let reply = self.post("/api/v1/jobs", job.clone()).await;
+        assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.text());
+        job["id"].as_str().unwrap().to_owned()
+    }
+
+    pub(super) async fn state_of(&self, job: &str) -> String {
+        self.get(&format!("/api/v1/jobs/{job}")).await.json()["state"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A request with the token.
+pub(super) fn request(method: &str, path: &str) -> axum::http::request::Builder {
+    Request::builder().method(method).uri(path).header("authorization", format!("Bearer {TOKEN}"))
+}
+
+/// A job that changes nothing.
+pub(super) fn job(name: &str) -> Value {
+    json!({
+        "id": Uuid::now_v7(),
+        "name": name,
+        "work": {"kind": "publish", "repository": REPOSITORY, "lease_path": "/a", "payload": {"type": "empty"}},
+    })
+}
+
+trait ParseName {
+    fn parse_name(&self) -> crate::domain::names::RepositoryName;
+}
+
+impl ParseName for str {
+    fn parse_name(&self) -> crate::domain::names::RepositoryName {
+        crate::domain::names::RepositoryName::new(self).unwrap()
+    }
+}
