@@ -39,7 +39,7 @@ fn a_body_that_is_no_json_is_refused() {
     let text = target.http.send("POST", JOBS, "Content-Type: text/plain\r\n", b"[]");
     refused("text/plain", &text, 415, "bad_content_type");
     refused("no content type", &target.http.send("POST", JOBS, "", b"[]"), 415, "bad_content_type");
-    target.is_unharmed();
+    target.stays_unharmed();
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn an_address_that_leads_nowhere_is_refused() {
         let path = format!("/api/v1/jobs/{NOBODYS}/{action}");
         refused(&path, &target.http.post(&path, b""), 404, "not_found");
     }
-    target.is_unharmed();
+    target.stays_unharmed();
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn nobody_gets_in_without_the_token() {
             refused(&format!("{method} {path}"), &http.send(method, path, headers, b"{}"), 401, "unauthorized");
         }
     }
-    target.is_unharmed();
+    target.stays_unharmed();
 }
 
 #[test]
@@ -132,5 +132,5 @@ fn what_is_no_http_ends_the_connection_and_nothing_else() {
         let text = String::from_utf8_lossy(&answer);
         assert!(text.is_empty() || text.starts_with("HTTP/1.1 4"), "{text}");
     }
-    target.is_unharmed();
+    target.stays_unharmed();
 }

@@ -42,7 +42,7 @@ fn a_script_that_misbehaves_fails_its_job_and_publishes_nothing() {
         assert_eq!(failure.code, "script_not_run", "{case}: {failure:?}");
         assert!(failure.message.contains(said), "{case}: {}", failure.message);
     }
-    target.is_unharmed();
+    target.stays_unharmed();
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn nothing_that_a_script_starts_outlives_it() {
     let alive: Vec<_> = left.iter().filter(is_alive).collect();
     assert!(alive.is_empty(), "{alive:?} of {log}");
     assert_eq!(target.publishes(), before);
-    target.is_unharmed();
+    target.stays_unharmed();
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_script_sees_no_secret() {
     if nix::unistd::geteuid().is_root() {
         assert!(!log.contains(&token), "{log}");
     }
-    target.is_unharmed();
+    target.stays_unharmed();
 }
 
 #[test]
@@ -96,5 +96,5 @@ fn output_without_end_is_taken_and_cut() {
     let log = target.log(id);
     assert!(log.len() <= 20_000_000, "{}", log.len());
     assert!(log.contains("the end"), "the end is what one wants to read");
-    target.is_unharmed();
+    target.stays_unharmed();
 }

@@ -162,7 +162,7 @@ fn a_job_that_makes_no_sense_is_refused_with_its_reason() {
     refused("all or none", &target.http.post("/api/v1/jobs", company.to_string().as_bytes()), 422, "bad_job");
     let id = company[0]["id"].as_str().unwrap();
     refused("never accepted", &target.http.get(&format!("/api/v1/jobs/{id}")), 404, "not_found");
-    target.is_unharmed();
+    target.stays_unharmed();
 }
 
 #[test]
