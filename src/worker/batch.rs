@@ -30,7 +30,7 @@ pub(super) async fn run(worker: Arc<Worker>, batch: BatchId, claim: ClaimReply) 
         .jobs
         .iter()
         .map(|job| {
-            let owner = LogOwner { batch, job: job.spec.id, attempt: job.attempt, token: claim.token.clone() };
+            let owner = LogOwner { batch, job: job.spec.id, token: claim.token.clone() };
             AttemptLog::open(worker.client.clone(), owner)
         })
         .collect();
