@@ -45,8 +45,6 @@ impl Engine {
                     batch.state = BatchState::Settled;
                 }
                 tx.update_batch(&batch)?;
-                // The worker's slot is taken; the next offer of its fleet may go out.
-                dispatcher.plan_everything();
                 let reply = ClaimReply {
                     token: claim.token,
                     epoch: claim.epoch,

@@ -119,14 +119,12 @@ impl Dispatcher {
                 if view.repositories.len() == credit {
                     break;
                 }
-                let repository = RepositoryView {
-                    name: repository.clone(),
-                    reserved: tx.reserved(repository)?,
-                    ready: tx.ready(repository, 1)?,
-                };
-                self.state().dirty.remove(&repository.name);
-                if repository.reserved.is_empty() && !repository.ready.is_empty() {
-                    view.repositories.push(repository);
+                let reserved = tx.reserved(repository)?;
+                // While a batch lives there, what is ready does not matter; its end touches the repository.
+                let ready = if reserved.is_empty() { tx.ready(repository, 1)? } else { Vec::new() };
+                self.state().dirty.remove(repository);
+                if !ready.is_empty() {
+                    view.repositories.push(RepositoryView { name: repository.clone(), reserved, ready });
                 }
             }
             for action in plan(&view) {

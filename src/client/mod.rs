@@ -1,3 +1,4 @@
+use crate::domain::token::Token;
 //! The HTTP client: what the command line and the workers speak to a server with.
 //!
 //! One typed method per route. Calls that may be repeated are, with growing pauses, while the server cannot be reached
@@ -11,7 +12,6 @@ mod logs;
 mod retry;
 mod server;
 mod sse;
-mod token;
 mod wait;
 mod worker;
 
@@ -27,7 +27,6 @@ pub use error::ClientError;
 pub use events::{EventStream, StreamItem};
 pub use jobs::ListQuery;
 pub use logs::{LogPiece, LogStream};
-pub use token::{Token, TokenError};
 pub use wait::Change;
 
 use retry::Backoff;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::stub::{Reply, Stub, event_text, job_json};
 use super::*;
 use crate::domain::digest::Sha256Digest;
+use crate::domain::token::Token;
 use crate::domain::ids::JobId;
 use crate::domain::job::state::StateKind;
 

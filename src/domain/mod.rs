@@ -13,4 +13,5 @@ pub mod policy;
 pub mod protocol;
 #[cfg(test)]
 mod tests;
+pub mod token;
 pub mod tree;

@@ -133,10 +133,11 @@ pub(super) type Living = watch::Receiver<Option<Client>>;
 
 /// Submits jobs one after the other, each again and again until it is accepted: replies are lost with the processes.
 ///
-/// `pace` gives leave for the next one; `accepted` counts.
+/// `pace` gives leave for the next one, and ends it all by closing; `accepted` counts.
 pub(super) async fn submit_all(jobs: &[Planned], living: &Living, pace: &Semaphore, accepted: &AtomicUsize) {
     for job in jobs {
-        pace.acquire().await.unwrap().forget();
+        let Ok(leave) = pace.acquire().await else { break };
+        leave.forget();
         tokio::time::timeout(PATIENCE * 4, job.accepted_by(living))
             .await
             .expect("not accepted in all the time that a test may take");

@@ -1,0 +1,109 @@
+//! A real server in this process: file store, HTTP over a socket, clock.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use conveyor::app::clock::{SystemClock, SystemEntropy};
+use conveyor::app::{Engine, Settings};
+use conveyor::client::Client;
+use conveyor::domain::ids::JobId;
+use conveyor::domain::job::spec::{JobSpec, Payload, Publish, Work};
+use conveyor::domain::names::{LeasePath, RepositoryName};
+use conveyor::http::{self, AppState, Limits};
+use conveyor::store::Store;
+use conveyor::store::logs::LogStore;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Repositories that every server has.
+pub(crate) const REPOSITORIES: usize = 64;
+
+pub(crate) struct Server {
+    pub(crate) engine: Arc<Engine>,
+    url: String,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+    pub(crate) directory: tempfile::TempDir,
+}
+
+/// The engine on its files.
+pub(crate) async fn engine(directory: &Path) -> Arc<Engine> {
+    let store = Store::open(directory).unwrap();
+    let logs = LogStore::open(&directory.join("logs.db")).unwrap();
+    let repositories = (0..REPOSITORIES).map(|number| (repository(number), Default::default())).collect();
+    let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
+    Arc::new(Engine::start(store, logs, None, repositories, clock, entropy, Settings::default()).await.unwrap())
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = engine(directory.path()).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (stop, limits) = (CancellationToken::new(), Limits::default());
+        let state = AppState {
+            engine: Arc::clone(&engine),
+            token: None,
+            anonymous_read: true,
+            repositories_dir: None,
+            limits: limits.clone(),
+            shutdown: stop.clone(),
+        };
+        let serving = tokio::spawn(http::serve([listener], http::router(state), limits, stop.clone()));
+        let ticking = tokio::spawn({
+            let engine = Arc::clone(&engine);
+            async move {
+                let mut interval = tokio::time::interval(Duration::from_millis(250));
+                loop {
+                    interval.tick().await;
+                    engine.tick().await.unwrap();
+                }
+            }
+        });
+        Self { engine, url, stop, tasks: vec![serving, ticking], directory }
+    }
+
+    /// A client with connections of its own.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&self.url, None).unwrap()
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.tasks[1].abort();
+        for task in self.tasks {
+            let _ = task.await;
+        }
+    }
+}
+
+pub(crate) fn repository(number: usize) -> RepositoryName {
+    RepositoryName::new(format!("bench-{number}.example.org")).unwrap()
+}
+
+/// A job without a payload.
+pub(crate) fn job(number: usize) -> JobSpec {
+    JobSpec {
+        id: JobId(uuid::Uuid::now_v7()),
+        name: format!("job {number}"),
+        work: Work::Publish(Publish {
+            repository: repository(number % REPOSITORIES),
+            lease_path: LeasePath::root(),
+            payload: Payload::Empty,
+        }),
+        dependencies: Vec::new(),
+        priority: 0,
+        attempts: 1,
+        timeout_s: 60,
+        labels: BTreeMap::new(),
+        submitter: "bench".into(),
+    }
+}
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
+}
