@@ -1,4 +1,3 @@
-use crate::domain::token::Token;
 //! The HTTP client: what the command line and the workers speak to a server with.
 //!
 //! One typed method per route. Calls that may be repeated are, with growing pauses, while the server cannot be reached
@@ -30,6 +29,8 @@ pub use logs::{LogPiece, LogStream};
 pub use wait::Change;
 
 use retry::Backoff;
+
+use crate::domain::token::Token;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::stub::{Reply, Stub, event_text, job_json};
 use super::*;
 use crate::domain::digest::Sha256Digest;
-use crate::domain::token::Token;
 use crate::domain::ids::JobId;
 use crate::domain::job::state::StateKind;
+use crate::domain::token::Token;
 
 const JOB: &str = "01900000-0000-7000-8000-000000000001";
 const OTHER: &str = "01900000-0000-7000-8000-000000000002";

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use conveyor::client::{Client, ClientError, Token};
+use conveyor::client::{Client, ClientError};
 use conveyor::domain::ids::JobId;
 use conveyor::domain::job::event::Failure;
 use conveyor::domain::job::spec::{JobSpec, Payload, Publish, Source, Work};
 use conveyor::domain::job::state::{JobState, StateKind};
 use conveyor::domain::names::{LeasePath, RepositoryName};
 use conveyor::domain::protocol::JobView;
+use conveyor::domain::token::Token;
 use uuid::Uuid;
 
 use super::wait::PATIENCE;
