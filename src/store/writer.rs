@@ -143,7 +143,7 @@ pub(super) fn run_group(
                 let each = if full {
                     StoreError::Full { path: path.to_owned() }
                 } else {
-                    error.take().unwrap_or(StoreError::Stopped)
+                    error.take().unwrap_or(StoreError::NotCommitted)
                 };
                 request.reply(Some(each));
             }

@@ -179,14 +179,14 @@ impl NativeTransaction {
 
 /// Passes the crash point of a step of [`Draft::commit`], which does not know of them.
 fn pass(step: &str) {
-    crash::point(match step {
-        "before-objects-sync" => "native.before-objects-sync",
-        "objects-synced" => "native.objects-synced",
-        "reflog-written" => "native.reflog-written",
-        "before-flip" => "native.before-flip",
-        "flipped" => "native.flipped",
-        _ => "native.flip-synced",
-    });
+    match step {
+        "before-objects-sync" => crash::point("native.before-objects-sync"),
+        "objects-synced" => crash::point("native.objects-synced"),
+        "reflog-written" => crash::point("native.reflog-written"),
+        "before-flip" => crash::point("native.before-flip"),
+        "flipped" => crash::point("native.flipped"),
+        _ => crash::point("native.flip-synced"),
+    }
 }
 
 /// Refuses targets that clients could not read back.
