@@ -59,7 +59,7 @@ impl Engine {
             .await?;
         crate::crash::point("claim.after");
         self.live().offers.remove(&id);
-        self.broker.gone(id);
+        self.broker.recorded(id);
         if reply.jobs.is_empty() {
             return Err(BatchError::Settled.into());
         }

@@ -28,8 +28,8 @@ pub(super) struct Dispatcher {
 struct State {
     /// Repositories whose plan may be out of date.
     dirty: BTreeSet<RepositoryName>,
-    /// The repository that got a batch last: those behind it come first, or the first in the alphabet would always win.
-    served: Option<RepositoryName>,
+    /// The repository that each fleet was given a batch of last; the next one goes on behind it.
+    served: BTreeMap<String, RepositoryName>,
     /// What each node said last.
     workers: HashMap<String, WorkerSeen>,
 }
@@ -42,18 +42,6 @@ pub(super) struct WorkerSeen {
     pub(super) free_slots: usize,
     /// When, on the monotonic clock.
     pub(super) at: Duration,
-}
-
-impl State {
-    /// What must be planned again, in the order in which it is served.
-    fn in_turn(&self) -> Vec<RepositoryName> {
-        let mut dirty: Vec<_> = self.dirty.iter().cloned().collect();
-        if let Some(served) = &self.served {
-            let behind = dirty.partition_point(|name| name <= served);
-            dirty.rotate_left(behind);
-        }
-        dirty
-    }
 }
 
 impl Dispatcher {
@@ -114,13 +102,16 @@ impl Dispatcher {
     ///
     /// Runs on the writer's thread only. A plan lost with its commit is made again, see `Engine::write`.
     pub(super) fn run(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<usize, StoreError> {
-        let dirty = self.state().in_turn();
+        let dirty: Vec<RepositoryName> = self.state().dirty.iter().cloned().collect();
         let mut formed = 0;
         let mut fleets: BTreeMap<&str, Vec<&RepositoryName>> = BTreeMap::new();
         for repository in &dirty {
             fleets.entry(self.fleet(repository)).or_default().push(repository);
         }
-        for (fleet, repositories) in fleets {
+        for (fleet, mut repositories) in fleets {
+            let behind = |last: &RepositoryName| repositories.partition_point(|repository| *repository <= last);
+            let start = self.state().served.get(fleet).map_or(0, behind);
+            repositories.rotate_left(start);
             let credit = self.slots(fleet).saturating_add(1).saturating_sub(tx.count_offers(fleet)?);
             let mut view = View { repositories: Vec::new(), credit };
             for repository in repositories {
@@ -137,6 +128,8 @@ impl Dispatcher {
                 }
             }
             for action in plan(&view) {
+                let Action::Offer { repository, .. } = &action;
+                self.state().served.insert(fleet.to_owned(), repository.clone());
                 self.carry_out(tx, now, fleet, action)?;
                 formed += 1;
             }
@@ -155,7 +148,6 @@ impl Dispatcher {
             generation: 1,
             state: BatchState::Unsent,
         };
-        self.state().served = Some(batch.repository.clone());
         tx.insert_batch(now, &batch)?;
         for BatchJob { job_id, .. } in &batch.jobs {
             let job = tx
@@ -172,25 +164,5 @@ impl Dispatcher {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn repositories_are_served_in_turn() {
-        let name = |letter: &str| RepositoryName::new(format!("{letter}.example.org")).unwrap();
-        let mut state = State { dirty: ["a", "b", "c", "d"].map(name).into(), ..State::default() };
-        let turn = |state: &State| state.in_turn().iter().map(|name| name.as_str()[..1].to_owned()).collect::<String>();
-        assert_eq!(turn(&state), "abcd");
-        state.served = Some(name("b"));
-        assert_eq!(turn(&state), "cdab");
-        state.dirty.remove(&name("b"));
-        assert_eq!(turn(&state), "cda");
-        state.served = Some(name("d"));
-        assert_eq!(turn(&state), "acd");
     }
 }

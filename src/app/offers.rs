@@ -23,8 +23,9 @@ impl Engine {
         let at = self.clock.monotonic();
         self.dispatcher.worker_seen(node, WorkerSeen { instance, fleet: fleet.to_owned(), free_slots: max, at })?;
         let name = fleet.to_owned();
+        let reading = self.broker.begin_reading();
         let unsent = self.store.read(move |db| Ok::<_, AppError>(db.unsent_batches(&name)?)).await?;
-        let taken = self.broker.take(unsent, max);
+        let taken = reading.take(unsent, max);
         if taken.is_empty() {
             return Ok(Vec::new());
         }
@@ -56,7 +57,7 @@ impl Engine {
             Ok(())
         })
         .await?;
-        self.broker.sent(&noted);
+        noted.into_iter().for_each(|(id, _)| self.broker.recorded(id));
         Ok(())
     }
 

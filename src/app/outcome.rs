@@ -30,6 +30,9 @@ impl Engine {
                 check_covers(&batch, &request.jobs)?;
                 let node = batch.state.node().map(str::to_owned);
                 if request.jobs.iter().any(|job| matches!(job.outcome, Outcome::Unknown { .. })) {
+                    if matches!(batch.state, BatchState::Recovering { .. }) {
+                        return Ok(None);
+                    }
                     lose(tx, now, dispatcher, &mut batch)?;
                     return Ok(node);
                 }

@@ -18,9 +18,10 @@ impl Engine {
             let message = format!("a submission has 1 to {MAX_JOBS_PER_SUBMISSION} jobs, this one has {}", specs.len());
             return Err(AppError::invalid("bad_submission", message, "send it in several submissions"));
         }
+        let mut dangling = Vec::with_capacity(specs.len());
         for spec in &specs {
             spec.validate().map_err(|e| AppError::invalid("bad_job", e, "correct the job and submit it again"))?;
-            self.check_references(spec).await?;
+            dangling.push(self.check_references(spec).await.err());
         }
         let order = dependencies::order(&specs)
             .map_err(|e| AppError::invalid("bad_dependencies", e, "correct the dependencies and submit again"))?;
@@ -39,6 +40,10 @@ impl Engine {
                             SubmittedJob { job_id: spec.id, state, created: false }
                         }
                         None => {
+                            // Only a new job needs them: one that is known may outlive its blob and its repository.
+                            if let Some(missing) = dangling[index].take() {
+                                return Err(missing);
+                            }
                             let state = accept(tx, now, submission, spec)?;
                             dispatcher.touch_repository(&spec.publish().repository);
                             SubmittedJob { job_id: spec.id, state, created: true }

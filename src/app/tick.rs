@@ -102,7 +102,7 @@ impl Engine {
         let mut live = self.live();
         for id in over {
             live.offers.remove(&id);
-            self.broker.gone(id);
+            self.broker.recorded(id);
         }
         drop(live);
         self.broker.announce();

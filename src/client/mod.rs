@@ -11,7 +11,6 @@ mod logs;
 mod retry;
 mod server;
 mod sse;
-mod token;
 mod wait;
 mod worker;
 
@@ -27,10 +26,11 @@ pub use error::ClientError;
 pub use events::{EventStream, StreamItem};
 pub use jobs::ListQuery;
 pub use logs::{LogPiece, LogStream};
-pub use token::{Token, TokenError};
 pub use wait::Change;
 
 use retry::Backoff;
+
+use crate::domain::token::Token;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Client, Token};
+use super::Client;
+use crate::domain::token::Token;
 
 /// What arrived.
 #[derive(Debug, Clone)]

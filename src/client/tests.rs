@@ -8,6 +8,7 @@ use super::*;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::ids::JobId;
 use crate::domain::job::state::StateKind;
+use crate::domain::token::Token;
 
 const JOB: &str = "01900000-0000-7000-8000-000000000001";
 const OTHER: &str = "01900000-0000-7000-8000-000000000002";
@@ -150,12 +151,12 @@ async fn a_gap_in_a_log_tells_where_to_go_on() {
     .await;
     let client = stub.client();
     let append =
-        |offset| client.append_log(id(JOB).0.to_string().parse().unwrap(), id(OTHER), "tok", 1, offset, "piece".into());
+        |offset| client.append_log(id(JOB).0.to_string().parse().unwrap(), id(OTHER), "tok", offset, "piece".into());
     assert_eq!(append(90).await.unwrap().end, 40);
     assert_eq!(append(40).await.unwrap().end, 45);
     assert_eq!(append(45).await.unwrap_err().code(), Some("claim_lost"));
     assert!(stub.requests()[0].head.contains("conveyor-claim: tok"));
-    assert_eq!(stub.lines()[0], format!("PUT /api/v1/batches/{JOB}/jobs/{OTHER}/log?attempt=1&offset=90"));
+    assert_eq!(stub.lines()[0], format!("PUT /api/v1/batches/{JOB}/jobs/{OTHER}/log?offset=90"));
 }
 
 #[tokio::test]

@@ -81,13 +81,12 @@ impl Client {
         batch: BatchId,
         job: JobId,
         claim: &str,
-        attempt: u32,
         offset: u64,
         piece: Bytes,
     ) -> Result<LogPosition, ClientError> {
         let action = "store the log";
         let mut url = self.route(&["batches", &batch.to_string(), "jobs", &job.to_string(), "log"]);
-        url.set_query(Some(&format!("attempt={attempt}&offset={offset}")));
+        url.set_query(Some(&format!("offset={offset}")));
         let build = || self.request(Method::PUT, url.clone()).header(CLAIM_HEADER, claim).body(piece.clone());
         match self.call(action, Repeat::Always, build).await {
             Err(ClientError::Refused { log_end: Some(end), .. }) => Ok(LogPosition { end }),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::secret::read_token_file;
 use super::value::Setting;
 use super::{Config, ConfigError};
-use crate::client::Token;
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
+use crate::domain::token::Token;
 
 const DEFAULT_PORT: u16 = 8080;
 const DEFAULT_MAX_BLOB_BYTES: u64 = 64 << 30;
@@ -213,7 +213,7 @@ impl Config {
             return read_token_file(path).map(Some);
         }
         if let Some(text) = self.environment.get("CONVEYOR_TOKEN") {
-            let refuse = |error: crate::client::TokenError| ConfigError::Value {
+            let refuse = |error: crate::domain::token::TokenError| ConfigError::Value {
                 key: "CONVEYOR_TOKEN".into(),
                 why: format!("is not usable: {error}"),
             };

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::ConfigError;
-use crate::client::Token;
+use crate::domain::token::Token;
 
 /// Reads a token from a file that not everyone can read: its first line that is not empty.
 pub fn read_token_file(path: &Path) -> Result<Token, ConfigError> {

@@ -11,4 +11,7 @@ pub mod outcome;
 pub mod plan;
 pub mod policy;
 pub mod protocol;
+#[cfg(test)]
+mod tests;
+pub mod token;
 pub mod tree;

@@ -19,7 +19,7 @@ use crate::store::StoreError;
 pub(super) const PIECE: usize = 128 * 1024;
 
 /// Stores a blob. It is there when the reply comes, whole and on stable storage; storing it again changes nothing.
-#[utoipa::path(put, path = "/api/v1/blobs/{digest}", tag = "blobs",
+#[utoipa::path(put, operation_id = "put_blob", path = "/api/v1/blobs/{digest}", tag = "blobs",
     params(("digest" = String, Path, description = "`sha256:` and 64 hexadecimal digits")),
     request_body(content = String, content_type = "application/octet-stream", description = "the bytes"),
     responses(
@@ -47,7 +47,7 @@ pub(super) async fn put(
 }
 
 /// Gives a blob, or with HEAD only tells whether it is there.
-#[utoipa::path(method(get, head), path = "/api/v1/blobs/{digest}", tag = "blobs",
+#[utoipa::path(method(get, head), operation_id = "get_blob", path = "/api/v1/blobs/{digest}", tag = "blobs",
     params(("digest" = String, Path, description = "`sha256:` and 64 hexadecimal digits")),
     responses(
         (status = 200, description = "the bytes", body = String, content_type = "application/octet-stream"),

@@ -17,7 +17,7 @@ use crate::domain::names::RepositoryName;
 use crate::domain::protocol::ErrorBody;
 
 /// Gives a file of a repository.
-#[utoipa::path(method(get, head), path = "/cvmfs/{repository}/{*path}", tag = "repositories", security(()),
+#[utoipa::path(method(get, head), operation_id = "get_repository_file", path = "/cvmfs/{repository}/{*path}", tag = "repositories", security(()),
     params(
         ("repository" = String, Path, description = "fully qualified name"),
         ("path" = String, Path, description = "`.cvmfspublished`, `.cvmfswhitelist`, `.cvmfsreflog`, `.cvmfs_master_replica` or `data/XX/…`"),

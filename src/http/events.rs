@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 ///
 /// Each event is of type `job`; a comment comes every 15 seconds without one. Type `reset` means that the numbers given are
 /// not those of this database (it was replaced): forget what you know and start anew.
-#[utoipa::path(get, path = "/api/v1/events", tag = "events",
+#[utoipa::path(get, operation_id = "follow_events", path = "/api/v1/events", tag = "events",
     params(
         ("after" = Option<u64>, Query, description = "number of the last event known. Without it (and without Last-Event-ID) what comes from now on, or all of a submission"),
         ("submission" = Option<SubmissionId>, Query, description = "of the jobs of this submission only"),
@@ -49,7 +49,7 @@ pub(super) async fn all(
 }
 
 /// Tells what happened and happens to one job, from its beginning.
-#[utoipa::path(get, path = "/api/v1/jobs/{id}/events", tag = "events",
+#[utoipa::path(get, operation_id = "follow_job_events", path = "/api/v1/jobs/{id}/events", tag = "events",
     params(
         ("id" = JobId, Path, description = "the job"),
         ("after" = Option<u64>, Query, description = "number of the last event known"),

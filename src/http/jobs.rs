@@ -22,7 +22,7 @@ const LARGE: usize = 256 * 1024;
 /// Accepts one job or an array of jobs, all of them or none. When the reply comes, they are on stable storage.
 ///
 /// Submitting the same job again is no second job; another job under the same id is refused.
-#[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs",
+#[utoipa::path(post, operation_id = "submit_jobs", path = "/api/v1/jobs", tag = "jobs",
     params(("submission" = Option<SubmissionId>, Query, description = "id of the submission, chosen by the client")),
     request_body(description = "a job, or an array of up to 10000", content = OneOrMany),
     responses(
@@ -57,7 +57,7 @@ pub(super) async fn submit(
 #[allow(dead_code)] // only describes what `parse_specs` reads
 #[serde(untagged)]
 enum OneOrMany {
-    One(JobSpec),
+    One(Box<JobSpec>),
     Many(Vec<JobSpec>),
 }
 
@@ -67,7 +67,7 @@ fn parse_specs(bytes: &[u8]) -> Result<Vec<JobSpec>, ApiError> {
 }
 
 /// Lists jobs, newest first.
-#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs",
+#[utoipa::path(get, operation_id = "list_jobs", path = "/api/v1/jobs", tag = "jobs",
     params(
         ("state" = Option<String>, Query, description = "one of these states, separated by commas", example = "queued,running"),
         ("repository" = Option<String>, Query, description = "of this repository"),
@@ -114,14 +114,14 @@ pub(super) fn filter(params: &mut Params) -> Result<JobFilter, ApiError> {
 }
 
 /// Shows a job.
-#[utoipa::path(get, path = "/api/v1/jobs/{id}", tag = "jobs", params(("id" = JobId, Path, description = "the job")),
+#[utoipa::path(get, operation_id = "get_job", path = "/api/v1/jobs/{id}", tag = "jobs", params(("id" = JobId, Path, description = "the job")),
     responses((status = 200, body = JobView), (status = "default", description = "refused", body = ErrorBody)))]
 pub(super) async fn get(State(state): State<Shared>, ApiPath(id): ApiPath<JobId>) -> Result<Json<JobView>, ApiError> {
     Ok(Json(state.engine.job(id).await?))
 }
 
 /// Cancels a job, unless its publish is permitted already.
-#[utoipa::path(post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs", params(("id" = JobId, Path, description = "the job")),
+#[utoipa::path(post, operation_id = "cancel_job", path = "/api/v1/jobs/{id}/cancel", tag = "jobs", params(("id" = JobId, Path, description = "the job")),
     responses((status = 200, body = JobView), (status = "default", description = "refused", body = ErrorBody)))]
 pub(super) async fn cancel(
     State(state): State<Shared>,
@@ -131,7 +131,7 @@ pub(super) async fn cancel(
 }
 
 /// Tries a job again that failed, was cancelled or was skipped.
-#[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs",
+#[utoipa::path(post, operation_id = "retry_job", path = "/api/v1/jobs/{id}/retry", tag = "jobs",
     params(
         ("id" = JobId, Path, description = "the job"),
         ("with_dependents" = Option<bool>, Query, description = "also those that were skipped because of it"),

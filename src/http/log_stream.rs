@@ -63,7 +63,7 @@ impl FromStr for Place {
 /// Follows a job's log until the job has ended, across attempts unless one is named.
 ///
 /// Events of type `log` carry the text; their id is `attempt:offset after it`. Type `end` comes last.
-#[utoipa::path(get, path = "/api/v1/jobs/{id}/log/stream", tag = "logs",
+#[utoipa::path(get, operation_id = "follow_log", path = "/api/v1/jobs/{id}/log/stream", tag = "logs",
     params(
         ("id" = JobId, Path, description = "the job"),
         ("attempt" = Option<u32>, Query, description = "this attempt only"),

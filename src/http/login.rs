@@ -15,13 +15,13 @@ const FORM: usize = 16 * 1024;
 const STAY: u32 = 30 * 24 * 3600;
 
 /// Shows the form.
-#[utoipa::path(get, path = "/login", tag = "page", security(()), responses((status = 200, body = String, content_type = "text/html")))]
+#[utoipa::path(get, operation_id = "login_page", path = "/login", tag = "page", security(()), responses((status = 200, body = String, content_type = "text/html")))]
 pub(super) async fn form() -> Response {
     html(StatusCode::OK, &Login { wrong: false })
 }
 
 /// Takes the token and gives the cookie.
-#[utoipa::path(post, path = "/login", tag = "page", security(()),
+#[utoipa::path(post, operation_id = "login", path = "/login", tag = "page", security(()),
     request_body(content = String, content_type = "application/x-www-form-urlencoded", description = "`token=…`"),
     responses(
         (status = 303, description = "let in"),

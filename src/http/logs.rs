@@ -15,7 +15,7 @@ use crate::domain::ids::JobId;
 use crate::domain::protocol::ErrorBody;
 
 /// Gives the log of an attempt as it is now. Where its middle was dropped, a line says how much.
-#[utoipa::path(get, path = "/api/v1/jobs/{id}/log", tag = "logs",
+#[utoipa::path(get, operation_id = "get_log", path = "/api/v1/jobs/{id}/log", tag = "logs",
     params(
         ("id" = JobId, Path, description = "the job"),
         ("attempt" = Option<u32>, Query, description = "number of the attempt; the last where absent"),

@@ -21,7 +21,7 @@ mod request;
 mod serve;
 mod stall;
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::expect_used, clippy::unwrap_used)]
 mod tests;
 mod text;
 mod workers;

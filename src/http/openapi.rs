@@ -49,12 +49,19 @@ static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
     let mut document = routes().into_openapi();
     // Only axum writes a parameter that spans slashes so.
     let paths = std::mem::take(&mut document.paths.paths);
-    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    let paths = paths.into_iter().map(|(path, mut item)| {
+        // One handler answers both methods; an operation's id must be its own.
+        if let Some(id) = item.head.as_mut().and_then(|head| head.operation_id.as_mut()) {
+            id.insert_str(0, "head_of_");
+        }
+        (path.replace("{*", "{"), item)
+    });
+    document.paths.paths = paths.collect();
     serde_json::to_vec_pretty(&document).unwrap_or_default().into()
 });
 
 /// Describes this API.
-#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "health", security(()), responses((status = 200, description = "an OpenAPI 3.1 document", content_type = "application/json", body = Object)))]
+#[utoipa::path(get, operation_id = "describe", path = "/api/v1/openapi.json", tag = "health", security(()), responses((status = 200, description = "an OpenAPI 3.1 document", content_type = "application/json", body = Object)))]
 pub(super) async fn document() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.clone())
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::error::ApiError;
-use super::extract::{ApiJson, ApiPath, Params};
+use super::extract::{ApiJson, ApiPath, Params, bad_query};
 use super::{Shared, body};
 use crate::app::MAX_WAIT;
 use crate::domain::ids::{BatchId, InstanceId, JobId};
@@ -22,6 +22,20 @@ use crate::domain::protocol::{
 pub(super) const LOG_PIECE: usize = 1024 * 1024;
 /// The header that proves a claim where the body is raw.
 pub(super) const CLAIM_HEADER: &str = "conveyor-claim";
+
+const NAME_RULE: &str = "use 1 to 255 characters, none of them a control character";
+
+/// Tells whether a node's or fleet's name can be shown and logged.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().count() <= 255 && !name.chars().any(char::is_control)
+}
+
+fn check_node(node: &str) -> Result<(), ApiError> {
+    if is_name(node) {
+        return Ok(());
+    }
+    Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_node", "the node's name cannot be shown", NAME_RULE))
+}
 
 /// Waits for something to claim and hands it out: at once when there is something, empty after `wait` seconds.
 #[utoipa::path(get, path = "/api/v1/fleets/{fleet}/offers", tag = "workers",
@@ -39,6 +53,9 @@ pub(super) async fn offers(
     mut params: Params,
 ) -> Result<Json<OfferList>, ApiError> {
     let node: String = params.required("node")?;
+    if !is_name(&node) || !is_name(&fleet) {
+        return Err(bad_query(format!("the fleet or node is no name: {NAME_RULE}")));
+    }
     let instance = InstanceId(params.required("instance")?);
     let wait = Duration::from_secs(params.one("wait")?.unwrap_or(0)).min(MAX_WAIT);
     let max = params.one("max")?.unwrap_or(1);
@@ -80,6 +97,7 @@ pub(super) async fn claim(
     ApiPath(batch): ApiPath<BatchId>,
     ApiJson(request): ApiJson<ClaimRequest>,
 ) -> Result<Json<ClaimReply>, ApiError> {
+    check_node(&request.node)?;
     Ok(Json(state.engine.claim(batch, request).await?))
 }
 
@@ -90,6 +108,7 @@ pub(super) async fn heartbeat(
     State(state): State<Shared>,
     ApiJson(request): ApiJson<HeartbeatRequest>,
 ) -> Result<Json<HeartbeatReply>, ApiError> {
+    check_node(&request.node)?;
     Ok(Json(state.engine.heartbeat(request).await?))
 }
 

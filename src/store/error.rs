@@ -43,6 +43,9 @@ pub enum StoreError {
     /// The writer is gone, since the program ends or a request made it panic.
     #[error("the database writer has stopped")]
     Stopped,
+    /// The commit that this request shared with others failed; the first of them has the reason.
+    #[error("the commit failed, together with those of other requests; the log has the reason")]
+    NotCommitted,
     /// A file beside the database.
     #[error("cannot {what}")]
     Io {

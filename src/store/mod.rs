@@ -5,11 +5,14 @@
 
 mod batches;
 pub mod blobs;
+mod check;
 pub mod error;
 mod jobs;
 mod listing;
 pub mod logs;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod tx;
 mod writer;
 
@@ -34,7 +37,7 @@ pub struct Store {
 }
 
 enum Backend {
-    /// A file, a writer thread, and readers beside it.
+    /// A file, a writer thread, and readers beside it. The lock is given up last, after the writer's last commit.
     File { writer: Writer, readers: Mutex<Vec<Connection>>, path: PathBuf, _leader: nix::fcntl::Flock<File> },
     /// In memory, everything on the caller's thread: simulations are deterministic.
     Inline { connection: Mutex<Connection> },
@@ -52,7 +55,7 @@ impl Store {
         let connection = schema::JOBS.open(&path)?;
         let (epoch, last_event) = begin_epoch(&connection)?;
         let committed = watch::Sender::new(last_event);
-        let (writer, _thread) = Writer::start(connection, path.clone(), committed.clone())?;
+        let writer = Writer::start(connection, path.clone(), committed.clone())?;
         let backend = Backend::File { writer, readers: Mutex::default(), path, _leader: leader };
         Ok(Self { backend: Arc::new(backend), committed, epoch })
     }
@@ -195,8 +198,10 @@ where
 /// Takes the leader's lock; it is held until the file is closed, also by death.
 fn lock(path: &Path) -> Result<nix::fcntl::Flock<File>, StoreError> {
     let file = File::create(path).map_err(StoreError::io(format!("open {}", path.display())))?;
-    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock)
-        .map_err(|_| StoreError::NotLeader { path: path.to_owned() })
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(_, why)| match why {
+        nix::errno::Errno::EWOULDBLOCK => StoreError::NotLeader { path: path.to_owned() },
+        why => StoreError::io(format!("lock {}", path.display()))(why.into()),
+    })
 }
 
 /// Begins a leadership; returns its number and that of the last event.

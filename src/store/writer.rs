@@ -27,10 +27,10 @@ pub(super) trait Request: Send {
     fn reply(self: Box<Self>, commit: Option<StoreError>);
 }
 
-/// Sends requests to the writer thread. Dropping the last one ends the thread after what is queued.
-#[derive(Clone)]
+/// Sends requests to the writer thread. Dropping it commits what is queued and ends the thread before it returns.
 pub(super) struct Writer {
-    queue: mpsc::Sender<Box<dyn Request>>,
+    queue: Option<mpsc::Sender<Box<dyn Request>>>,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Writer {
@@ -39,7 +39,7 @@ impl Writer {
         connection: Connection,
         path: PathBuf,
         committed: watch::Sender<u64>,
-    ) -> Result<(Self, std::thread::JoinHandle<()>), StoreError> {
+    ) -> Result<Self, StoreError> {
         let (queue, requests) = mpsc::channel(QUEUE);
         let (due, wanted) = sync_channel(1);
         let checkpointed = path.clone();
@@ -51,12 +51,23 @@ impl Writer {
             .name("store-writer".into())
             .spawn(move || write(connection, &path, requests, &committed, &due))
             .map_err(StoreError::io("start the database writer thread"))?;
-        Ok((Self { queue }, thread))
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
     /// Queues a request; waits while the queue is full.
     pub(super) async fn send(&self, request: Box<dyn Request>) -> Result<(), StoreError> {
-        self.queue.send(request).await.map_err(|_| StoreError::Stopped)
+        let queue = self.queue.as_ref().ok_or(StoreError::Stopped)?;
+        queue.send(request).await.map_err(|_| StoreError::Stopped)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        // A request that holds the last handle is dropped on the thread itself, which cannot wait for its own end.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            drop(thread.join());
+        }
     }
 }
 
@@ -100,6 +111,11 @@ pub(super) fn run_group(
                 last_event = event.max(last_event);
             } else {
                 drop(savepoint);
+                // On a full disk SQLite may have undone the whole transaction by itself. Whatever ran next would be
+                // committed alone, and its caller told that it was not.
+                if transaction.is_autocommit() {
+                    return Err(StoreError::Full { path: path.to_owned() });
+                }
             }
         }
         crate::crash::point("store.before-commit");
@@ -127,7 +143,7 @@ pub(super) fn run_group(
                 let each = if full {
                     StoreError::Full { path: path.to_owned() }
                 } else {
-                    error.take().unwrap_or(StoreError::Stopped)
+                    error.take().unwrap_or(StoreError::NotCommitted)
                 };
                 request.reply(Some(each));
             }

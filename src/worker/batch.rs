@@ -30,7 +30,7 @@ pub(super) async fn run(worker: Arc<Worker>, batch: BatchId, claim: ClaimReply) 
         .jobs
         .iter()
         .map(|job| {
-            let owner = LogOwner { batch, job: job.spec.id, attempt: job.attempt, token: claim.token.clone() };
+            let owner = LogOwner { batch, job: job.spec.id, token: claim.token.clone() };
             AttemptLog::open(worker.client.clone(), owner)
         })
         .collect();
@@ -98,10 +98,11 @@ async fn attempt(
     crate::crash::point("worker.permitted");
 
     let (publisher, repository, key) = (Arc::clone(&worker.publisher), claim.repository.clone(), claim.key.clone());
+    let message = claim.jobs.iter().map(|job| job.spec.name.as_str()).collect::<Vec<_>>().join(", ");
     let staged_in = began.elapsed();
     let published = tokio::task::spawn_blocking(move || {
         let publishing = Instant::now();
-        let outcome = match transaction.publish(&key) {
+        let outcome = match transaction.publish(&message) {
             Ok(revision) => Outcome::Succeeded {
                 revision: revision.number,
                 root_hash: revision.root_hash,
@@ -166,7 +167,8 @@ async fn report(worker: &Worker, batch: BatchId, claim: &ClaimReply, outcome: &O
     loop {
         match worker.client.outcome(batch, &request).await {
             Ok(()) => return,
-            Err(error) if error.is_transient() => {
+            // A server that is full or broken today will want it tomorrow.
+            Err(error) if error.is_transient() || error.status().is_some_and(|status| status >= 500) => {
                 tracing::warn!(batch.id = %batch, error = &error as &dyn std::error::Error, "cannot report the outcome; trying again");
                 tokio::time::sleep(PAUSE_BEFORE_REPORT).await;
             }

@@ -27,7 +27,6 @@ pub(super) struct AttemptLog {
 pub(super) struct LogOwner {
     pub(super) batch: BatchId,
     pub(super) job: JobId,
-    pub(super) attempt: u32,
     pub(super) token: String,
 }
 
@@ -79,7 +78,7 @@ async fn send(client: Client, owner: LogOwner, mut pieces: mpsc::Receiver<Bytes>
             }
         }
         let piece = piece.freeze();
-        match client.append_log(owner.batch, owner.job, &owner.token, owner.attempt, end, piece.clone()).await {
+        match client.append_log(owner.batch, owner.job, &owner.token, end, piece.clone()).await {
             Ok(position) => end = position.end,
             Err(error) => {
                 tracing::warn!(job.id = %owner.job, error = &error as &dyn std::error::Error, "a piece of the log was not stored");

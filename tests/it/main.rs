@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cli;
 mod harness;
 mod hostile;
 mod kill;
 mod mount;
+mod race;
 mod simulation;
 mod tidy;

@@ -10,13 +10,14 @@ use super::place::Place;
 use super::sources;
 use crate::cli::Context;
 use crate::cli::upload::upload;
-use crate::client::{Client, Token};
+use crate::client::Client;
 use crate::cvmfs::reader::Expiry;
 use crate::domain::ids::JobId;
 use crate::domain::job::spec::{Condition, DEFAULT_TIMEOUT_S, Dependency, JobSpec, Payload, Publish, Source, Work};
 use crate::domain::job::state::{JobState, StateKind};
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::protocol::JobView;
+use crate::domain::token::Token;
 
 /// Runs the program that the first job published, out of its check-out of the lease path.
 const STAMP: &str = "#!/bin/sh\nset -e\n./tools/conveyor/bin/conveyor --version | tee tools/conveyor/VERSION\n";

@@ -14,10 +14,10 @@ use tokio::sync::watch;
 
 use super::context::Context;
 use super::{serving, working};
-use crate::client::Token;
 use crate::config::{ClientConfig, ServerConfig, WorkerConfig};
 use crate::domain::fleet::DEFAULT_FLEET;
 use crate::domain::names::RepositoryName;
+use crate::domain::token::Token;
 use place::Place;
 
 /// A worker that dies with its server is soon back with it; nothing is gained by waiting longer.

@@ -70,10 +70,12 @@ impl NewEntry {
             NewKind::File { size, .. } => (0o100_000, Flags::FILE, *size),
             NewKind::Symlink { target } => (0o120_000, Flags::FILE | Flags::SYMLINK, target.len() as u64),
         };
+        // Links have no permissions of their own: this is what `lstat` says of them.
+        let permissions = if flags & Flags::SYMLINK != 0 { 0o777 } else { self.permissions & 0o7777 };
         Entry {
             name: name.to_vec(),
             flags: Flags(flags),
-            mode: file_type | (self.permissions & 0o7777),
+            mode: file_type | permissions,
             size,
             mtime: self.mtime,
             mtime_ns: self.mtime_ns,
@@ -312,4 +314,90 @@ impl CatalogEditor {
 
 fn conflict(path: &[u8], why: &str) -> EditError {
     EditError::Conflict { path: path.to_vec(), why: why.to_owned() }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::create_root;
+    use super::*;
+
+    fn file(content: &[u8]) -> NewEntry {
+        let kind = NewKind::File { hash: Algorithm::Sha1.hash(content).unwrap(), size: content.len() as u64 };
+        NewEntry { kind, permissions: 0o644, mtime: 0, mtime_ns: None, uid: 0, gid: 0 }
+    }
+
+    fn with_catalog(prepare: &str, test: impl FnOnce(&mut CatalogEditor)) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("catalog");
+        create_root(&path, 0, 0, 240, 0).unwrap();
+        let hash = Algorithm::Sha1.hash(b"").unwrap();
+        let mut editor = CatalogEditor::open(&path, &hash).unwrap();
+        editor.put(b"file", &file(b"twelve bytes")).unwrap();
+        editor.catalog.database.run(prepare).unwrap();
+        editor.statistics.own = editor.catalog.recount().unwrap();
+        test(&mut editor);
+        editor.finish(2, &hash, 0).unwrap();
+        let catalog = Catalog::open(&path, &hash).unwrap();
+        assert_eq!(catalog.statistics().unwrap().own, catalog.recount().unwrap());
+    }
+
+    #[test]
+    fn a_file_in_chunks_goes_with_its_chunks() {
+        let chunked = "UPDATE catalog SET flags = 68, hash = NULL, xattr = x'01' WHERE name = 'file';
+             INSERT INTO chunks SELECT md5path_1, md5path_2, 0, 5, x'00' FROM catalog WHERE name = 'file';
+             INSERT INTO chunks SELECT md5path_1, md5path_2, 5, 7, x'00' FROM catalog WHERE name = 'file';";
+        with_catalog(chunked, |editor| {
+            let own = editor.statistics.own;
+            assert_eq!((own.chunked, own.chunks, own.chunked_size, own.xattr), (1, 2, 12, 1));
+            assert_eq!(editor.put(b"file", &file(b"new")).unwrap(), Put::Replaced);
+            let own = editor.statistics.own;
+            assert_eq!((own.chunked, own.chunks, own.chunked_size, own.xattr, own.file_size), (0, 0, 0, 0, 3));
+        });
+    }
+
+    #[test]
+    fn external_and_special_files_are_counted_out() {
+        with_catalog("UPDATE catalog SET flags = 4 | 128 WHERE name = 'file'", |editor| {
+            assert_eq!(editor.statistics.own.external_file_size, 12);
+            assert!(editor.remove(b"file").unwrap());
+        });
+        with_catalog("UPDATE catalog SET flags = 4 | 16, size = 0, hash = NULL WHERE name = 'file'", |editor| {
+            assert_eq!(editor.statistics.own.special, 1);
+            editor.put(b"file", &NewEntry { kind: NewKind::Directory, ..file(b"") }).unwrap();
+        });
+    }
+
+    #[test]
+    fn what_hangs_together_with_other_entries_is_left_alone() {
+        let cases = [
+            ("UPDATE catalog SET hardlinks = (1 << 32) | 2 WHERE name = 'file'", "hard links"),
+            ("UPDATE catalog SET flags = flags | 32768 WHERE name = 'file'", "internal"),
+            ("UPDATE catalog SET flags = 1 | 2, mode = 16877 WHERE name = 'file'", "another catalog"),
+        ];
+        for (prepare, why) in cases {
+            with_catalog(prepare, |editor| {
+                let before = editor.catalog.lookup(b"file").unwrap();
+                for error in [editor.put(b"file", &file(b"x")).unwrap_err(), editor.remove(b"file").unwrap_err()] {
+                    assert!(error.to_string().contains(why), "{error}");
+                }
+                assert_eq!(editor.catalog.lookup(b"file").unwrap(), before);
+            });
+        }
+    }
+
+    #[test]
+    fn a_directory_with_such_an_entry_stays_whole() {
+        with_catalog("", |editor| {
+            let directory = NewEntry { kind: NewKind::Directory, ..file(b"") };
+            for path in [&b"d"[..], b"d/a", b"d/z"] {
+                editor.put(path, &directory).unwrap();
+            }
+            editor.put(b"d/z/linked", &file(b"x")).unwrap();
+            editor.catalog.database.run("UPDATE catalog SET hardlinks = (1 << 32) | 1 WHERE name = 'linked'").unwrap();
+            assert!(editor.remove(b"d").unwrap_err().to_string().contains("/d/z/linked"));
+            assert!(editor.put(b"d", &file(b"x")).unwrap_err().to_string().contains("/d/z/linked"));
+            assert_eq!(editor.catalog.entries().unwrap(), 6);
+        });
+    }
 }

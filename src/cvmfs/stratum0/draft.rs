@@ -117,6 +117,9 @@ impl Draft {
 
         let reflog = directory.join(reflog::FILE);
         let next_reflog = directory.join(format!("{}{NEXT}", reflog::FILE));
+        let target = directory.join(manifest::FILE);
+        let next_manifest = directory.join(format!("{}{NEXT}", manifest::FILE));
+        let mut waiting = Waiting(vec![next_reflog.clone(), next_manifest.clone()]);
         if reflog_is_current {
             fs::copy(&reflog, &next_reflog).map_err(Error::io(format!("copy {}", reflog.display())))?;
         } else {
@@ -137,8 +140,6 @@ impl Draft {
             reflog: reflog::hash_file(&next_reflog, Algorithm::Sha1)?,
             ..base.clone()
         };
-        let target = directory.join(manifest::FILE);
-        let next_manifest = directory.join(format!("{}{NEXT}", manifest::FILE));
         write_public(&next_manifest, &manifest.seal(Algorithm::Sha1, &keys.key)?)?;
 
         passing("before-objects-sync");
@@ -147,12 +148,25 @@ impl Draft {
         check_not_overtaken(&reader)?;
         passing("before-flip");
         fs::rename(&next_manifest, &target).map_err(Error::io(format!("replace {}", target.display())))?;
+        waiting.0.clear();
         passing("flipped");
         durable::sync_directory(&directory)?;
         passing("flip-synced");
         // The revision is published whatever comes of this: `repair::settle` makes up for it.
         let _ = fs::rename(&next_reflog, &reflog);
         Ok(manifest)
+    }
+}
+
+/// Files that wait for their rename; removed when it does not come to that, so that a full disk gets its space back.
+struct Waiting(Vec<PathBuf>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // Whoever begins the next revision removes what stays.
+            let _ = durable::remove_if_there(path);
+        }
     }
 }
 

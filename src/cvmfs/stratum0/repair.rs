@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::super::hash::{Algorithm, ContentHash, ObjectKind};
+use super::super::hash::{ContentHash, ObjectKind};
 use super::super::manifest::{self, Manifest};
 use super::super::reader::Reader;
 use super::super::reflog::{self, Reflog};
@@ -22,11 +22,9 @@ pub(super) fn settle(directory: &Path, manifest: &Manifest) -> Result<bool, Erro
     let reflog = directory.join(reflog::FILE);
     let next = directory.join(format!("{}{NEXT}", reflog::FILE));
     durable::remove_if_there(&directory.join(format!("{}{NEXT}", manifest::FILE)))?;
-    let Some(named) = manifest.reflog else { return Ok(false) };
-    if named.algorithm() != Algorithm::Sha1 {
-        return Err(Error::Unsupported(format!("a reflog with the hash {named}")));
-    }
-    let is_named = |path: &Path| Ok::<_, Error>(reflog::hash_file(path, Algorithm::Sha1)? == Some(named));
+    // Manifests of older tools do not name it: it cannot be told then, and is taken as it is.
+    let Some(named) = manifest.reflog else { return Ok(reflog.exists()) };
+    let is_named = |path: &Path| Ok::<_, Error>(reflog::hash_file(path, named.algorithm())? == Some(named));
     let current = is_named(&reflog)?;
     if !current && is_named(&next)? {
         fs::rename(&next, &reflog).map_err(Error::io(format!("replace {}", reflog.display())))?;

@@ -75,6 +75,21 @@ fn a_used_tag_is_refused_and_nothing_changes() {
 }
 
 #[test]
+fn a_publish_that_failed_leaves_no_files_that_wait() {
+    let sandbox = Sandbox::new();
+    let draft = sandbox.begin();
+    let key = sandbox.stratum0.directory().join(".cvmfspublished.next");
+    // Neither root nor a full disk is needed to make the last write fail.
+    fs::create_dir(&key).unwrap();
+    let error = draft.commit(None, NOW, &|_| {}).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert!(!sandbox.stratum0.directory().join(".cvmfsreflog.next").exists());
+    fs::remove_dir(&key).unwrap();
+    sandbox.publish("a", "1", "one");
+    sandbox.check();
+}
+
+#[test]
 fn entries_are_replaced_removed_and_change_their_kind() {
     let sandbox = Sandbox::new();
     let mut draft = sandbox.begin();

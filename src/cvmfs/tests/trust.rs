@@ -107,6 +107,26 @@ fn a_key_that_is_not_the_certificate_s_cannot_publish() {
 }
 
 #[test]
+fn an_object_with_another_s_bytes_is_refused() {
+    let sandbox = Sandbox::new();
+    let old = sandbox.publish("a", "content", "one").root_hash;
+    let new = sandbox.publish("b", "CONTENT", "two").root_hash;
+    let reader = open(&sandbox).unwrap();
+    let mut tree = reader.tree().unwrap();
+    let mut hash = |path: &[u8]| tree.lookup(path).unwrap().unwrap().hash.unwrap();
+    let (a, b) = (hash(b"a"), hash(b"b"));
+    let place =
+        |hash: &crate::cvmfs::hash::ContentHash, kind| sandbox.stratum0.directory().join(hash.object_path(kind));
+    // Both are whole zlib streams of the right length: only the name tells.
+    fs::copy(place(&a, ObjectKind::File), place(&b, ObjectKind::File)).unwrap();
+    let error = std::io::read_to_string(tree.file(b"b").unwrap()).unwrap_err();
+    assert!(error.to_string().contains("corrupt"), "{error}");
+    fs::copy(place(&old, ObjectKind::Catalog), place(&new, ObjectKind::Catalog)).unwrap();
+    assert!(reader.catalog(&new).is_err());
+    assert!(sandbox.stratum0.begin(sandbox.stratum0.lock().unwrap().unwrap(), NOW).is_err());
+}
+
+#[test]
 fn private_keys_are_for_the_owner_alone() {
     use std::os::unix::fs::MetadataExt;
     let sandbox = Sandbox::new();

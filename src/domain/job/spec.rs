@@ -107,6 +107,7 @@ pub struct Publish {
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Payload {
     /// Nothing: a new revision without a change.
+    #[serde(deserialize_with = "no_fields")]
     Empty,
     /// A program, run as `script REPOSITORY LEASE_PATH ARG…` in the repository's root.
     Script {
@@ -126,6 +127,14 @@ pub enum Payload {
         /// `/a/b` or `a/b`.
         paths: Vec<String>,
     },
+}
+
+/// A variant without fields; by itself serde would accept any.
+fn no_fields<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct NoFields {}
+    NoFields::deserialize(deserializer).map(|NoFields {}| ())
 }
 
 /// Where the bytes of a payload come from.

@@ -54,7 +54,7 @@ struct Missing {
 }
 
 /// Shows a job.
-#[utoipa::path(get, path = "/jobs/{id}", tag = "page", params(("id" = JobId, Path, description = "the job")),
+#[utoipa::path(get, operation_id = "job_page", path = "/jobs/{id}", tag = "page", params(("id" = JobId, Path, description = "the job")),
     responses(
         (status = 200, body = String, content_type = "text/html"),
         (status = 404, description = "no such job", body = String, content_type = "text/html"),

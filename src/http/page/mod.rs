@@ -59,7 +59,7 @@ pub(in crate::http) fn html(status: StatusCode, page: &impl Template) -> Respons
 }
 
 /// Shows the newest jobs.
-#[utoipa::path(get, path = "/", tag = "page",
+#[utoipa::path(get, operation_id = "jobs_page", path = "/", tag = "page",
     params(
         ("state" = Option<String>, Query, description = "in this state"),
         ("repository" = Option<String>, Query, description = "of this repository"),
@@ -79,7 +79,7 @@ pub(in crate::http) async fn index(State(state): State<Shared>, mut params: Para
     let states = words.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(",");
     let repository = name.map(|name| name.as_str().to_owned()).unwrap_or_default();
     let older = list.next_cursor.map(|cursor| {
-        let mut query = url::form_urlencoded::Serializer::new(String::from("/?"));
+        let mut query = url::form_urlencoded::Serializer::for_suffix(String::from("/?"), 2);
         query.append_pair("state", &states).append_pair("repository", &repository);
         query.append_pair("cursor", &cursor.to_string()).finish()
     });
@@ -115,7 +115,7 @@ fn ago(at: &Timestamp, now: &Timestamp) -> String {
 }
 
 /// Gives the page's style, script and icon.
-#[utoipa::path(get, path = "/assets/{file}", tag = "page", security(()), params(("file" = String, Path, description = "`conveyor.css`, `conveyor.js` or `icon.svg`")),
+#[utoipa::path(get, operation_id = "page_asset", path = "/assets/{file}", tag = "page", security(()), params(("file" = String, Path, description = "`conveyor.css`, `conveyor.js` or `icon.svg`")),
     responses((status = 200, description = "the file", body = String), (status = 404, description = "no such file")))]
 pub(in crate::http) async fn asset(ApiPath(file): ApiPath<String>, uri: Uri) -> Result<Response, ApiError> {
     let (kind, text) = match file.as_str() {

@@ -1,12 +1,28 @@
 //! The routes without a socket, and over one where the socket is what matters.
 
+mod access;
+mod blobs;
+mod cvmfs;
+mod errors;
+mod events;
+mod hostile;
+mod jobs;
+mod logs;
+mod offers;
+mod openapi;
+mod page;
+mod socket;
 mod worker;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
+use eventsource_stream::{Event, Eventsource};
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -62,12 +78,21 @@ impl Server {
     }
 
     pub(super) async fn with(change: impl FnOnce(&mut AppState)) -> Self {
+        Self::on(Store::in_memory().unwrap(), tempfile::tempdir().unwrap(), change).await
+    }
+
+    /// With a database in a file, and so with a writer and readers on threads of their own.
+    pub(super) async fn on_disk() -> Self {
         let directory = tempfile::tempdir().unwrap();
+        Self::on(Store::open(directory.path()).unwrap(), directory, |_| {}).await
+    }
+
+    async fn on(store: Store, directory: tempfile::TempDir, change: impl FnOnce(&mut AppState)) -> Self {
         let blobs = BlobStore::open(&directory.path().join("blobs"), 64 * 1024).unwrap();
         let repositories =
             [(REPOSITORY.parse_name(), Default::default()), ("other.example.org".parse_name(), Default::default())];
         let engine = Engine::start(
-            Store::in_memory().unwrap(),
+            store,
             LogStore::in_memory().unwrap(),
             Some(blobs),
             repositories.into(),
@@ -107,6 +132,23 @@ impl Server {
         self.raw(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
+    /// The status alone; the body may never end.
+    pub(super) async fn status(&self, request: Request<Body>) -> StatusCode {
+        self.router.clone().oneshot(request).await.unwrap().status()
+    }
+
+    /// Opens a stream of events.
+    pub(super) async fn stream(&self, path: &str, last_event_id: Option<&str>) -> Sse {
+        let mut request = request("GET", path);
+        if let Some(id) = last_event_id {
+            request = request.header("Last-Event-ID", id);
+        }
+        let response = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Sse(response.into_body().into_data_stream().eventsource().map(Result::unwrap).boxed())
+    }
+
     /// Submits one job and returns its id.
     pub(super) async fn submit(&self, name: &str) -> String {
         let job = job(name);
@@ -117,6 +159,27 @@ impl Server {
 
     pub(super) async fn state_of(&self, job: &str) -> String {
         self.get(&format!("/api/v1/jobs/{job}")).await.json()["state"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A stream of events.
+pub(super) struct Sse(BoxStream<'static, Event>);
+
+impl Sse {
+    /// The next event; `None` at the end.
+    pub(super) async fn next(&mut self) -> Option<Event> {
+        tokio::time::timeout(Duration::from_secs(30), self.0.next()).await.expect("an event or the end comes")
+    }
+
+    /// The next event's type, id and data.
+    pub(super) async fn event(&mut self) -> (String, String, Value) {
+        let event = self.next().await.expect("the stream goes on");
+        (event.event, event.id, serde_json::from_str(&event.data).unwrap())
+    }
+
+    /// Tells that nothing is there yet.
+    pub(super) fn is_silent(&mut self) -> bool {
+        self.0.next().now_or_never().is_none()
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Reply, Server, request};
 /// A worker that talks to the server.
 pub(super) struct Worker<'a> {
     server: &'a Server,
-    instance: Uuid,
+    pub(super) instance: Uuid,
 }
 
 /// A claim that it holds.
@@ -64,6 +64,10 @@ impl<'a> Worker<'a> {
     pub(super) async fn fail(&self, held: &Held) {
         let failure = json!({"code": "script_failed", "message": "exit status 1"});
         self.report(held, json!({"result": "failed", "failure": failure, "transient": false})).await;
+    }
+
+    pub(super) async fn release(&self, held: &Held) {
+        self.report(held, json!({"result": "released"})).await;
     }
 
     async fn report(&self, held: &Held, mut outcome: Value) {

@@ -177,6 +177,18 @@ impl NativeTransaction {
     }
 }
 
+/// Passes the crash point of a step of [`Draft::commit`], which does not know of them.
+fn pass(step: &str) {
+    match step {
+        "before-objects-sync" => crash::point("native.before-objects-sync"),
+        "objects-synced" => crash::point("native.objects-synced"),
+        "reflog-written" => crash::point("native.reflog-written"),
+        "before-flip" => crash::point("native.before-flip"),
+        "flipped" => crash::point("native.flipped"),
+        _ => crash::point("native.flip-synced"),
+    }
+}
+
 /// Refuses targets that clients could not read back.
 pub(super) fn check_target(path: &EntryPath, target: &[u8]) -> Result<(), PublisherError> {
     if target.is_empty() || target.contains(&0) || target.len() > LONGEST_TARGET {
@@ -268,8 +280,7 @@ impl Transaction for NativeTransaction {
         // One line: the listings of CernVM-FS's tools have one line for each tag.
         let description: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let tag = NewTag { name: &key, description: description.trim() };
-        let passing = |step: &str| crash::point(&format!("native.{step}"));
-        let manifest = draft.commit(Some(tag), super::now(), &passing).map_err(translate(&repository, "publish"))?;
+        let manifest = draft.commit(Some(tag), super::now(), &pass).map_err(translate(&repository, "publish"))?;
         Ok(Revision { number: manifest.revision, root_hash: manifest.root_hash.to_string() })
     }
 

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use conveyor::client::{Client, ClientError, Token};
+use conveyor::client::{Client, ClientError};
 use conveyor::domain::ids::JobId;
 use conveyor::domain::job::event::Failure;
 use conveyor::domain::job::spec::{JobSpec, Payload, Publish, Source, Work};
 use conveyor::domain::job::state::{JobState, StateKind};
 use conveyor::domain::names::{LeasePath, RepositoryName};
 use conveyor::domain::protocol::JobView;
+use conveyor::domain::token::Token;
 use uuid::Uuid;
 
-use super::wait::{PATIENCE, until};
+use super::wait::PATIENCE;
 
 /// A client and the runtime that it needs.
 #[derive(Clone)]
@@ -40,6 +41,18 @@ pub(crate) fn job(repository: &str, lease_path: &str, payload: Payload) -> JobSp
         labels: BTreeMap::new(),
         submitter: "tests".into(),
     }
+}
+
+/// A tar archive of files with these names and contents.
+pub(crate) fn packed(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, content.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap()
 }
 
 impl Api {
@@ -91,11 +104,6 @@ impl Api {
 
     pub(crate) fn log(&self, id: JobId) -> String {
         String::from_utf8_lossy(&self.runtime.block_on(self.client.log(id, None, None)).unwrap()).into_owned()
-    }
-
-    /// Waits until a job's log says this: its payload has come as far.
-    pub(crate) fn until_log(&self, id: JobId, words: &str) {
-        until(&format!("{words:?} in the log"), || self.log(id).contains(words).then_some(()));
     }
 
     /// Submits a job that must succeed; gives the revision.

@@ -100,10 +100,6 @@ impl Dev {
         Program::new(&self.state.join("client.toml"), self.base.path())
     }
 
-    pub(crate) fn process(&mut self) -> &mut Daemon {
-        &mut self.process
-    }
-
     pub(crate) fn address(&self) -> String {
         self.url().trim_start_matches("http://").to_owned()
     }

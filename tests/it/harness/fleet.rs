@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use super::dev::{Place, REPOSITORY};
 use super::{Api, Daemon, Program};
 
+/// A second repository of the same server.
+pub(crate) const OTHER: &str = "other.example.org";
 const TOKEN: &str = "token-of-the-integration-tests";
 
 /// A server and the machine that its workers share: repositories and keys.
@@ -55,6 +57,7 @@ impl Server {
         private(&config, &config_text(base.path()));
         let program = Program::new(&config, base.path());
         program.good(&["repository", "create", REPOSITORY]);
+        program.good(&["repository", "create", OTHER]);
         let (process, url) = launch(&program, "127.0.0.1:0");
         Self { process, api: Api::new(&url, TOKEN), program, base }
     }
@@ -66,10 +69,6 @@ impl Server {
     /// The command line tool, configured for this server by its address alone.
     pub(crate) fn run(&self, arguments: &[&str]) -> super::Run {
         self.program.run(&[&["--url", self.url()], arguments].concat())
-    }
-
-    pub(crate) fn process(&mut self) -> &mut Daemon {
-        &mut self.process
     }
 
     /// Kills it and starts it on the same port.
@@ -84,7 +83,7 @@ impl Server {
         Daemon::start(&mut self.program.command(&["server", "--listen", "127.0.0.1:0"]))
     }
 
-    /// A worker that is ready, under a node's name and with that node's state directory.
+    /// A worker with one slot that is ready, under a node's name and with that node's state directory.
     pub(crate) fn worker(&self, node: &str) -> Worker {
         let mut worker = self.try_worker(node, node);
         worker.process.said("the worker started", |_, log| log.contains("worker started").then_some(()));
@@ -95,8 +94,19 @@ impl Server {
     pub(crate) fn try_worker(&self, node: &str, state: &str) -> Worker {
         let path = |name: &str| self.base.path().join(name).into_os_string().into_string().unwrap();
         let (state, temporary) = (path(&format!("worker-{state}")), path(&format!("tmp-{state}")));
-        let arguments =
-            ["--url", self.url(), "worker", "--node", node, "--state-dir", &state, "--temp-dir", &temporary];
+        let arguments = [
+            "--url",
+            self.url(),
+            "worker",
+            "--slots",
+            "1",
+            "--node",
+            node,
+            "--state-dir",
+            &state,
+            "--temp-dir",
+            &temporary,
+        ];
         Worker { process: Daemon::start(&mut self.program.command(&arguments)) }
     }
 
@@ -105,10 +115,6 @@ impl Server {
         let shown = self.program.good(&["repository", "show", REPOSITORY]).last();
         let tags = shown["tags"].as_array().unwrap().clone();
         tags.iter().filter(|tag| tag["name"].as_str().unwrap().starts_with("cj-")).count()
-    }
-
-    pub(crate) fn program(&self) -> &Program {
-        &self.program
     }
 }
 
@@ -126,7 +132,7 @@ fn config_text(base: &Path) -> String {
     let path = |name: &str| -> PathBuf { base.join(name) };
     format!(
         "[client]\ntoken_file = {token:?}\n\n[server]\nstate_dir = {server:?}\ntoken_file = {token:?}\nclaim_expiry_s = 5\n\n\
-         [worker]\nrepositories_dir = {repositories:?}\nkeys_dir = {keys:?}\ntoken_file = {token:?}\n\n[repositories.\"{REPOSITORY}\"]\n",
+         [worker]\nrepositories_dir = {repositories:?}\nkeys_dir = {keys:?}\ntoken_file = {token:?}\n\n[repositories.\"{REPOSITORY}\"]\n[repositories.\"{OTHER}\"]\n",
         token = path("token"),
         server = path("server"),
         repositories = path("repositories"),

@@ -17,7 +17,6 @@ pub(crate) struct Http {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) head: String,
     pub(crate) body: Vec<u8>,
     /// Bytes of the request's body that were sent before the answer came.
     pub(crate) sent: u64,
@@ -94,7 +93,7 @@ fn parse(answer: &[u8], sent: u64) -> Answer {
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     let body = &answer[end + 4..];
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    Answer { status, body: if chunked { unchunk(body) } else { body.to_vec() }, head, sent }
+    Answer { status, body: if chunked { unchunk(body) } else { body.to_vec() }, sent }
 }
 
 fn unchunk(mut body: &[u8]) -> Vec<u8> {

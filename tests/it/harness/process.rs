@@ -85,6 +85,14 @@ impl Daemon {
         }
     }
 
+    /// After its end: waits until all of its output is here.
+    pub(crate) fn until_quiet(&self) {
+        // The readers' ends are dropped with their threads.
+        until("the end of the output", || {
+            (Arc::strong_count(&self.stdout) + Arc::strong_count(&self.stderr) == 2).then_some(())
+        });
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }

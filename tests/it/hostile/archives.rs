@@ -122,5 +122,5 @@ fn an_archive_that_means_harm_fails_its_job_and_leaves_nothing() {
         assert!(failure.message.contains(said), "{case}: {}", failure.message);
         assert!(target.published("hostile/good").is_none(), "{case}");
     }
-    target.is_unharmed();
+    target.stays_unharmed();
 }

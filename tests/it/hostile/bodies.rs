@@ -27,7 +27,7 @@ fn a_body_that_is_announced_as_too_large_is_refused_unread() {
     let blob = format!("/api/v1/blobs/{}", Sha256Digest::of(b"x"));
     let head = target.http.head("PUT", &blob, &format!("Content-Length: {}\r\n", 1_u64 << 40));
     refused("1 TiB", &target.http.raw(&head, std::iter::repeat_n(&piece[..], 1024)), 413, "too_large");
-    target.is_unharmed();
+    target.stays_unharmed();
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_body_without_end_is_refused_at_the_limit() {
     let answer = target.http.raw(&head, std::iter::repeat_n(&piece[..], 1024));
     refused("endless heartbeat", &answer, 413, "too_large");
     assert!(answer.sent < 32 << 20, "{} bytes were taken", answer.sent);
-    target.is_unharmed();
+    target.stays_unharmed();
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_blob_is_taken_only_under_its_own_name() {
     stream.write_all(&[&head[..], b"ab"].concat()).unwrap();
     drop(stream);
     refused("cut off", &target.http.get(&blob(b"abc")), 404, "not_found");
-    target.is_unharmed();
+    target.stays_unharmed();
 }
 
 #[test]
@@ -81,6 +81,6 @@ fn senders_that_fall_silent_hold_up_nobody() {
             stream
         })
         .collect();
-    target.is_unharmed();
+    target.stays_unharmed();
     drop(silent);
 }

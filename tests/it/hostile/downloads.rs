@@ -52,7 +52,7 @@ fn a_download_that_goes_wrong_fails_its_job_with_the_reason() {
         assert_eq!(failure.code, "fetch_failed", "{case}: {failure:?}");
         assert!(failure.message.contains(said), "{case}: {}", failure.message);
     }
-    target.is_unharmed();
+    target.stays_unharmed();
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_url_that_delivers_something_else_at_the_next_attempt_fails_the_job() {
     let url = origin.page("/changing", Page::Changing(fails, succeeds));
     let failure = target.fail(JobSpec { attempts: 3, ..fetching(url, None) });
     assert_eq!(failure.code, "source_changed", "{failure:?}");
-    target.is_unharmed();
+    target.stays_unharmed();
 }
 
 #[test]
@@ -79,5 +79,5 @@ fn a_server_that_drips_costs_no_more_than_the_jobs_time() {
     until("the download has begun", || (origin.requests() == 2).then_some(()));
     target.program().good(&["cancel", &id.to_string()]);
     assert_eq!(target.ended(id).state.as_str(), "cancelled");
-    target.is_unharmed();
+    target.stays_unharmed();
 }

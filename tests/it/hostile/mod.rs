@@ -45,7 +45,7 @@ impl Target {
 
     /// Checks that nothing came of it all and that a good job is still published.
     #[track_caller]
-    fn is_unharmed(self) {
+    fn stays_unharmed(self) {
         assert_eq!(self.http.get("/healthz").status, 200);
         assert_eq!(self.http.get("/readyz").status, 200);
         assert_eq!(self.dev.publishes(), self.publishes, "something hostile was published");

@@ -37,9 +37,9 @@ fn a_body_that_is_no_json_is_refused() {
         refused(&shown, &target.http.post(JOBS, body), 400, "bad_json");
     }
     let text = target.http.send("POST", JOBS, "Content-Type: text/plain\r\n", b"[]");
-    refused("text/plain", &text, 415, "not_json");
-    refused("no content type", &target.http.send("POST", JOBS, "", b"[]"), 415, "not_json");
-    target.is_unharmed();
+    refused("text/plain", &text, 415, "bad_content_type");
+    refused("no content type", &target.http.send("POST", JOBS, "", b"[]"), 415, "bad_content_type");
+    target.stays_unharmed();
 }
 
 #[test]
@@ -54,7 +54,6 @@ fn an_address_that_leads_nowhere_is_refused() {
         (&format!("/api/v1/jobs/{NOBODYS}/log"), 404, "not_found"),
         (&format!("/api/v1/jobs/{NOBODYS}/log/stream"), 404, "not_found"),
         ("/api/v1/jobs?state=happy", 400, "bad_query"),
-        ("/api/v1/jobs?limit=0", 400, "bad_query"),
         ("/api/v1/jobs?limit=999999999999999999999", 400, "bad_query"),
         ("/api/v1/jobs?cursor=-1", 400, "bad_query"),
         ("/api/v1/jobs?label=nothing", 400, "bad_query"),
@@ -66,13 +65,13 @@ fn an_address_that_leads_nowhere_is_refused() {
         ("/api/v1/nothing", 404, "no_such_route"),
         ("/api/v2/jobs", 404, "no_such_route"),
         (&format!("/{long}"), 404, "no_such_route"),
-        (&format!("/cvmfs/{REPOSITORY}/../../token"), 404, "not_found"),
-        (&format!("/cvmfs/{REPOSITORY}/..%2F..%2Ftoken"), 404, "not_found"),
-        (&format!("/cvmfs/{REPOSITORY}/data/..%2F..%2F..%2Ftoken"), 404, "not_found"),
-        (&format!("/cvmfs/..%2F..%2F/{REPOSITORY}"), 404, "not_found"),
-        (&format!("/cvmfs/..%2Fkeys/{REPOSITORY}.key"), 404, "not_found"),
-        ("/cvmfs/other.example.org/.cvmfspublished", 404, "not_found"),
-        (&format!("/cvmfs/{REPOSITORY}/data"), 404, "not_found"),
+        (&format!("/cvmfs/{REPOSITORY}/../../token"), 404, "no_such_file"),
+        (&format!("/cvmfs/{REPOSITORY}/..%2F..%2Ftoken"), 404, "no_such_file"),
+        (&format!("/cvmfs/{REPOSITORY}/data/..%2F..%2F..%2Ftoken"), 404, "no_such_file"),
+        (&format!("/cvmfs/..%2F..%2F/{REPOSITORY}"), 404, "no_such_file"),
+        (&format!("/cvmfs/..%2Fkeys/{REPOSITORY}.key"), 404, "no_such_file"),
+        ("/cvmfs/other.example.org/.cvmfspublished", 404, "no_such_file"),
+        (&format!("/cvmfs/{REPOSITORY}/data"), 404, "no_such_file"),
     ] {
         refused(path, &target.http.get(path), status, code);
     }
@@ -83,7 +82,7 @@ fn an_address_that_leads_nowhere_is_refused() {
         let path = format!("/api/v1/jobs/{NOBODYS}/{action}");
         refused(&path, &target.http.post(&path, b""), 404, "not_found");
     }
-    target.is_unharmed();
+    target.stays_unharmed();
 }
 
 #[test]
@@ -99,13 +98,12 @@ fn nobody_gets_in_without_the_token() {
             ("POST", "/api/v1/workers/heartbeat"),
             ("GET", "/api/v1/fleets/default/offers?wait=0&max=1&node=x"),
             ("PUT", "/api/v1/blobs/sha256:00"),
-            ("POST", "/api/v1/anything"),
         ] {
             let headers = "Content-Type: application/json\r\n";
             refused(&format!("{method} {path}"), &http.send(method, path, headers, b"{}"), 401, "unauthorized");
         }
     }
-    target.is_unharmed();
+    target.stays_unharmed();
 }
 
 #[test]
@@ -134,5 +132,5 @@ fn what_is_no_http_ends_the_connection_and_nothing_else() {
         let text = String::from_utf8_lossy(&answer);
         assert!(text.is_empty() || text.starts_with("HTTP/1.1 4"), "{text}");
     }
-    target.is_unharmed();
+    target.stays_unharmed();
 }

@@ -68,10 +68,10 @@ fn a_job_that_makes_no_sense_is_refused_with_its_reason() {
         "/etc",
     ];
     for name in names {
-        case(&format!("repository {name:?}"), field("/work/repository", json!(name)), 400, "bad_job");
+        case(&format!("repository {name:?}"), field("/work/repository", json!(name)), 400, "bad_json");
     }
     for path in ["/..", "/a/../b", "/./a", "../../etc", "/a\nb", "/a\0b", "/\u{1b}[31m", &long, &"/a".repeat(600)] {
-        case(&format!("lease path {path:?}"), field("/work/lease_path", json!(path)), 400, "bad_job");
+        case(&format!("lease path {path:?}"), field("/work/lease_path", json!(path)), 400, "bad_json");
     }
     for (pointer, value) in [
         ("/name", json!(5)),
@@ -96,7 +96,7 @@ fn a_job_that_makes_no_sense_is_refused_with_its_reason() {
         ("/work/payload", json!({"type": "rm -rf"})),
         ("/work/payload", json!({"type": "delete", "paths": "/x"})),
     ] {
-        case(&format!("{pointer} {value}"), field(pointer, value.clone()), 400, "bad_job");
+        case(&format!("{pointer} {value}"), field(pointer, value.clone()), 400, "bad_json");
     }
     for (pointer, value) in [
         ("/attempts", json!(0)),
@@ -133,10 +133,10 @@ fn a_job_that_makes_no_sense_is_refused_with_its_reason() {
         json!({"from": "url", "url": "http://x/", "checksum": "md5:1"}),
         json!({"from": "disk"}),
     ] {
-        case(&bad.to_string(), source(bad.clone()), 400, "bad_job");
+        case(&bad.to_string(), source(bad.clone()), 400, "bad_json");
     }
     for digest in ["sha256:00", "../../../etc/passwd", "md5:d41d8cd98f00b204e9800998ecf8427e"] {
-        case(digest, source(json!({"from": "blob", "digest": digest})), 400, "bad_job");
+        case(digest, source(json!({"from": "blob", "digest": digest})), 400, "bad_json");
     }
     case("unknown blob", source(json!({"from": "blob", "digest": ABSENT})), 422, "unknown_blob");
     case("unknown repository", field("/work/repository", json!("other.example.org")), 422, "unknown_repository");
@@ -147,10 +147,10 @@ fn a_job_that_makes_no_sense_is_refused_with_its_reason() {
     case("no jobs", json!([]), 422, "bad_submission");
     case("too many", Value::Array((0..10_001).map(|_| good()).collect()), 422, "bad_submission");
     for field in ["id", "name", "work"] {
-        case(&format!("no {field}"), without(field), 400, "bad_job");
+        case(&format!("no {field}"), without(field), 400, "bad_json");
     }
     for other in [json!(null), json!(true), json!(1), json!("job"), json!([1]), json!([[good()]]), json!({})] {
-        case(&other.to_string(), other.clone(), 400, "bad_job");
+        case(&other.to_string(), other.clone(), 400, "bad_json");
     }
 
     assert!(cases.len() >= 60, "{}", cases.len());
@@ -162,7 +162,7 @@ fn a_job_that_makes_no_sense_is_refused_with_its_reason() {
     refused("all or none", &target.http.post("/api/v1/jobs", company.to_string().as_bytes()), 422, "bad_job");
     let id = company[0]["id"].as_str().unwrap();
     refused("never accepted", &target.http.get(&format!("/api/v1/jobs/{id}")), 404, "not_found");
-    target.is_unharmed();
+    target.stays_unharmed();
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use conveyor::client::Token;
 use conveyor::cvmfs::reader::{Expiry, Reader};
 use conveyor::cvmfs::stratum0::Stratum0;
+use conveyor::domain::token::Token;
 
 /// Two repositories, so that batches run beside each other.
 pub(super) const REPOSITORIES: [&str; 2] = ["one.example.org", "two.example.org"];

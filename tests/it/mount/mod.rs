@@ -3,7 +3,6 @@
 mod tree;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use crate::harness::{Dev, Mount, REPOSITORY, missing};
 use tree::{Item, Node};
@@ -37,6 +36,29 @@ fn an_independent_client_sees_every_file_as_it_was_published() {
     compare(&dev, &expected);
 }
 
+/// The comparison is itself compared: with a tree that differs in one thing at a time.
+#[test]
+fn a_difference_between_the_trees_is_found() {
+    if missing("fuse", Mount::impossible()) {
+        return;
+    }
+    let dev = Dev::start();
+    let archive = dev.base().join("tree.tar.zst");
+    let published = tree::small();
+    tree::pack(&published, &archive);
+    submit(&dev, &["--tarball", archive.to_str().unwrap()]);
+    let mut expected = published.clone();
+    expected.get_mut("content").unwrap().item = published["other content"].item.clone();
+    expected.get_mut("mode").unwrap().mode ^= 0o100;
+    expected.get_mut("time").unwrap().mtime += 1;
+    expected.get_mut("link").unwrap().item = Item::Link("elsewhere".into());
+    expected.insert("missing".into(), published["mode"].clone());
+    expected.remove("unexpected").unwrap();
+    let wrong = differences(&dev, &expected);
+    let found: Vec<_> = wrong.iter().map(|line| line.split([' ', ':']).next().unwrap()).collect();
+    assert_eq!(found, ["content", "link", "missing", "mode", "time", "unexpected"], "{wrong:?}");
+}
+
 fn submit(dev: &Dev, arguments: &[&str]) {
     let run = dev.program().good(&[&["submit", "-r", REPOSITORY, "-l", LEASE, "--wait"], arguments].concat());
     assert_eq!(run.last()["state"], "succeeded", "{run:?}");
@@ -44,6 +66,11 @@ fn submit(dev: &Dev, arguments: &[&str]) {
 
 /// Mounts the repository anew and compares all of it.
 fn compare(dev: &Dev, expected: &BTreeMap<String, Node>) {
+    let wrong = differences(dev, expected);
+    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+}
+
+fn differences(dev: &Dev, expected: &BTreeMap<String, Node>) -> Vec<String> {
     let mount = Mount::new(dev.url(), REPOSITORY);
     let mut found = tree::read(&mount.path().join(LEASE.trim_start_matches('/')));
     let mut wrong = Vec::new();
@@ -55,10 +82,9 @@ fn compare(dev: &Dev, expected: &BTreeMap<String, Node>) {
         }
     }
     wrong.extend(found.into_keys().map(|path| format!("{path} was not published")));
-    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
-    let nothing_else: Vec<_> =
-        Path::new(mount.path()).read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(nothing_else, ["conveyor-judge"]);
+    let top: Vec<_> = mount.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(top, ["conveyor-judge"]);
+    wrong
 }
 
 /// A link has neither mode nor size of its own.

@@ -77,6 +77,17 @@ pub(super) fn large() -> BTreeMap<String, Node> {
     tree
 }
 
+/// One thing of each kind.
+pub(super) fn small() -> BTreeMap<String, Node> {
+    let mut tree = BTreeMap::new();
+    for name in ["content", "other content", "mode", "time", "unexpected"] {
+        // All of one size: only the hash tells them apart.
+        file(&mut tree, name, 0o644, format!("{name:20}").into_bytes());
+    }
+    link(&mut tree, "link", "mode");
+    tree
+}
+
 /// Every fiftieth file with another content, and kinds that change.
 pub(super) fn replacement(tree: &BTreeMap<String, Node>) -> BTreeMap<String, Node> {
     let mut replaced = BTreeMap::new();

@@ -13,6 +13,7 @@ mod line;
 mod outside;
 mod recovery;
 mod repository;
+mod scenarios;
 mod task;
 mod transport;
 mod worker;

@@ -1,0 +1,176 @@
+//! The whole transition table, to be read and to be pinned: every state, every event, and where it leads.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{batch_id, job_id};
+use crate::domain::digest::Sha256Digest;
+use crate::domain::job::event::{Failure, JobEvent};
+use crate::domain::job::state::{JobState, Phase, Progress, StateKind, next};
+
+/// Small letters stay in the life of a job, capitals end it; `p` publishing, `c` cancelling, `.` illegal.
+const TABLE: &str = r"
+                          sub met unm app off wdr clm pin can per suc fai lst bus bke rel los fnd giv ret
+not submitted             que .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
+waiting                   .   que SKI .   .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .
+awaiting_approval         .   .   .   que .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .
+queued                    .   .   .   .   off .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .
+backoff                   .   .   .   .   .   .   .   .   CAN .   .   .   .   .   que .   .   .   .   .
+offered                   .   .   .   .   .   que ru  .   CAN .   .   .   .   .   .   .   .   .   .   .
+running                   .   .   .   .   .   .   .   ru  ruc rup .   bac FAI bac .   que re  .   .   .
+running cancelling        .   .   .   .   .   .   .   ruc .   .   .   CAN CAN CAN .   CAN rec .   .   .
+running publishing        .   .   .   .   .   .   .   .   .   .   SUC bac FAI bac .   que rep .   .   .
+recovering                .   .   .   .   .   .   .   .   rec .   SUC .   FAI .   .   .   .   que ne  .
+recovering cancelling     .   .   .   .   .   .   .   .   .   .   SUC .   CAN .   .   .   .   CAN nec .
+recovering publishing     .   .   .   .   .   .   .   .   .   .   SUC .   FAI .   .   .   .   que nep .
+needs_operator            .   .   .   .   .   .   .   .   nec .   SUC .   .   .   .   .   .   que .   .
+needs_operator cancelling .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   CAN .   .
+needs_operator publishing .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   que .   .
+succeeded                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
+failed                    .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   que
+cancelled                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   que
+skipped                   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   que
+";
+
+/// Every event that there is, with its column. A failure has two: with another attempt, and without.
+pub(super) fn events() -> Vec<(&'static str, JobEvent)> {
+    use JobEvent as E;
+    let failure = || Failure { code: "c".into(), message: "m".into() };
+    let (batch, node, until) = (batch_id(1), "n".to_owned(), Timestamp::UNIX_EPOCH);
+    vec![
+        ("sub", E::Submitted { waiting: false, needs_approval: false }),
+        ("met", E::DependenciesMet),
+        ("unm", E::DependencyUnmet { dependency: job_id(1) }),
+        ("app", E::Approved { by: "b".into() }),
+        ("off", E::Offered { batch }),
+        ("wdr", E::OfferWithdrawn),
+        ("clm", E::Claimed { batch, node: node.clone() }),
+        ("pin", E::SourcePinned { digest: Sha256Digest::of(b"") }),
+        ("can", E::CancelRequested),
+        ("per", E::PublishPermitted { base_revision: 1 }),
+        ("suc", E::Succeeded { revision: 2, root_hash: "r".into(), outputs: BTreeMap::new() }),
+        ("fai", E::AttemptFailed { failure: failure(), retry_at: Some(until) }),
+        ("lst", E::AttemptFailed { failure: failure(), retry_at: None }),
+        ("bus", E::Busy { until, holder: "h".into() }),
+        ("bke", E::BackoffEnded),
+        ("rel", E::Released),
+        ("los", E::WorkerLost { node }),
+        ("fnd", E::FoundUnpublished),
+        ("giv", E::RecoveryGivenUp { reason: "r".into() }),
+        ("ret", E::Retried { waiting: false }),
+    ]
+}
+
+/// Every state that there is; those that differ in what may happen have a row each.
+fn states() -> Vec<JobState> {
+    use JobState as S;
+    let (batch, node, reason) = (batch_id(1), || "n".to_owned(), || "r".to_owned());
+    let running = |phase, cancel_requested| S::Running { batch, node: node(), phase, cancel_requested };
+    let recovering = |publishing, cancel_requested| S::Recovering { batch, node: node(), publishing, cancel_requested };
+    let unclear = |publishing, cancel_requested| S::NeedsOperator {
+        batch,
+        node: node(),
+        publishing,
+        cancel_requested,
+        reason: reason(),
+    };
+    vec![
+        S::Waiting,
+        S::AwaitingApproval,
+        S::Queued,
+        S::Backoff { until: Timestamp::UNIX_EPOCH, reason: reason() },
+        S::Offered { batch },
+        running(Phase::Staging, false),
+        running(Phase::Staging, true),
+        running(Phase::Publishing, false),
+        recovering(false, false),
+        recovering(false, true),
+        recovering(true, false),
+        unclear(false, false),
+        unclear(false, true),
+        unclear(true, false),
+        S::Succeeded { revision: 2, root_hash: "r".into() },
+        S::Failed { failure: Failure { code: "c".into(), message: "m".into() } },
+        S::Cancelled,
+        S::Skipped { dependency: job_id(1) },
+    ]
+}
+
+fn label(state: &JobState) -> String {
+    let details = match state {
+        JobState::Running { phase: Phase::Publishing, .. }
+        | JobState::Recovering { publishing: true, .. }
+        | JobState::NeedsOperator { publishing: true, .. } => " publishing",
+        JobState::Running { cancel_requested: true, .. }
+        | JobState::Recovering { cancel_requested: true, .. }
+        | JobState::NeedsOperator { cancel_requested: true, .. } => " cancelling",
+        _ => "",
+    };
+    format!("{}{details}", state.kind())
+}
+
+fn cell(state: &JobState) -> String {
+    let short = match state.kind() {
+        StateKind::Waiting => "wai",
+        StateKind::AwaitingApproval => "app",
+        StateKind::Queued => "que",
+        StateKind::Backoff => "bac",
+        StateKind::Offered => "off",
+        StateKind::Running => "ru",
+        StateKind::Recovering => "re",
+        StateKind::NeedsOperator => "ne",
+        StateKind::Succeeded => "SUC",
+        StateKind::Failed => "FAI",
+        StateKind::Cancelled => "CAN",
+        StateKind::Skipped => "SKI",
+    };
+    match label(state) {
+        label if label.ends_with("publishing") => format!("{short}p"),
+        label if label.ends_with("cancelling") => format!("{short}c"),
+        _ => short.to_owned(),
+    }
+}
+
+fn progress(state: JobState) -> Progress {
+    Progress {
+        state,
+        attempt: 1,
+        needs_approval: false,
+        failures: 0,
+        interruptions: 0,
+        pinned: None,
+        outputs: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn every_event_leads_from_every_state_where_the_table_says() {
+    let columns = |cells: Vec<String>| cells.iter().map(|cell| format!(" {cell:<3}")).collect::<String>();
+    let line = |head: &str, cells: Vec<String>| format!("{}\n", format!("{head:<25}{}", columns(cells)).trim_end());
+    let mut table = line("", events().into_iter().map(|(name, _)| name.to_owned()).collect());
+    let row = |current: Option<&Progress>| -> Vec<String> {
+        events().iter().map(|(_, event)| next(current, event).map_or(".".into(), |then| cell(&then.state))).collect()
+    };
+    table += &line("not submitted", row(None));
+    for state in states() {
+        table += &line(&label(&state), row(Some(&progress(state))));
+    }
+    assert!(table == TABLE[1..], "the table is now\n{table}");
+}
+
+#[test]
+fn the_table_has_every_state_and_every_event() {
+    let kinds: std::collections::BTreeSet<_> = states().iter().map(JobState::kind).collect();
+    assert_eq!(kinds.len(), StateKind::ALL.len());
+    let words: std::collections::BTreeSet<_> = events().iter().map(|(_, event)| event.word()).collect();
+    assert_eq!(words.len(), 19);
+}
+
+#[test]
+fn an_event_of_another_batch_or_node_is_illegal() {
+    let offered = progress(JobState::Offered { batch: batch_id(1) });
+    assert!(next(Some(&offered), &JobEvent::Claimed { batch: batch_id(2), node: "n".into() }).is_err());
+    let running = next(Some(&offered), &JobEvent::Claimed { batch: batch_id(1), node: "n".into() }).unwrap();
+    assert!(next(Some(&running), &JobEvent::WorkerLost { node: "other".into() }).is_err());
+}

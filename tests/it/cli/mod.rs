@@ -1,0 +1,10 @@
+//! The command line as scripts and people use it, against a running server.
+
+mod control;
+mod demo;
+mod errors;
+mod look;
+mod payloads;
+mod repository;
+mod restart;
+mod submit;
