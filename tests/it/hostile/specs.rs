@@ -15,15 +15,16 @@ fn good() -> Value {
 }
 
 /// A good job with one field replaced: `/` separates the levels.
-fn with(pointer: &str, value: Value) -> Value {
+fn with(path: &str, value: Value) -> Value {
     let mut job = good();
+    let pointer = format!("/{}", path.trim_start_matches('/'));
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     job.pointer_mut(parent).unwrap()[key] = value;
     job
 }
 
 fn payload(payload: Value) -> Value {
-    with("/work/payload", payload)
+    with("work/payload", payload)
 }
 
 fn source(source: Value) -> Value {
@@ -68,10 +69,10 @@ fn a_job_that_makes_no_sense_is_refused_with_its_reason() {
         "/etc",
     ];
     for name in names {
-        case(&format!("repository {name:?}"), field("/work/repository", json!(name)), 400, "bad_json");
+        case(&format!("repository {name:?}"), field("work/repository", json!(name)), 400, "bad_json");
     }
     for path in ["/..", "/a/../b", "/./a", "../../etc", "/a\nb", "/a\0b", "/\u{1b}[31m", &long, &"/a".repeat(600)] {
-        case(&format!("lease path {path:?}"), field("/work/lease_path", json!(path)), 400, "bad_json");
+        case(&format!("lease path {path:?}"), field("work/lease_path", json!(path)), 400, "bad_json");
     }
     for (pointer, value) in [
         ("/name", json!(5)),
@@ -79,9 +80,9 @@ fn a_job_that_makes_no_sense_is_refused_with_its_reason() {
         ("/id", json!("1; DROP TABLE jobs")),
         ("/id", json!(7)),
         ("/work", json!([])),
-        ("/work/kind", json!("destroy")),
-        ("/work/repository", json!([REPOSITORY])),
-        ("/work/surprise", json!(1)),
+        ("work/kind", json!("destroy")),
+        ("work/repository", json!([REPOSITORY])),
+        ("work/surprise", json!(1)),
         ("/surprise", json!(1)),
         ("/attempts", json!("4")),
         ("/attempts", json!(-1)),
@@ -92,9 +93,9 @@ fn a_job_that_makes_no_sense_is_refused_with_its_reason() {
         ("/labels", json!({"a": 1})),
         ("/dependencies", json!("all")),
         ("/dependencies", json!([{"job_id": Uuid::now_v7(), "condition": "maybe"}])),
-        ("/work/payload", json!({"type": "tarball"})),
-        ("/work/payload", json!({"type": "rm -rf"})),
-        ("/work/payload", json!({"type": "delete", "paths": "/x"})),
+        ("work/payload", json!({"type": "tarball"})),
+        ("work/payload", json!({"type": "rm -rf"})),
+        ("work/payload", json!({"type": "delete", "paths": "/x"})),
     ] {
         case(&format!("{pointer} {value}"), field(pointer, value.clone()), 400, "bad_json");
     }
@@ -113,13 +114,13 @@ fn a_job_that_makes_no_sense_is_refused_with_its_reason() {
         ("/labels", json!({"a": "x\ny"})),
         ("/labels", (0..33).map(|n| (format!("k{n}"), json!("v"))).collect()),
         ("/id", json!("2d1b5b60-44a5-4f7c-8f0e-9a5b0c6d7e8f")),
-        ("/work/payload", json!({"type": "delete", "paths": []})),
-        ("/work/payload", json!({"type": "delete", "paths": ["/"]})),
-        ("/work/payload", json!({"type": "delete", "paths": ["/y"]})),
-        ("/work/payload", json!({"type": "delete", "paths": ["/x/../../y"]})),
-        ("/work/payload", json!({"type": "script", "source": {"from": "blob", "digest": ABSENT}, "args": ["a\0b"]})),
+        ("work/payload", json!({"type": "delete", "paths": []})),
+        ("work/payload", json!({"type": "delete", "paths": ["/"]})),
+        ("work/payload", json!({"type": "delete", "paths": ["/y"]})),
+        ("work/payload", json!({"type": "delete", "paths": ["/x/../../y"]})),
+        ("work/payload", json!({"type": "script", "source": {"from": "blob", "digest": ABSENT}, "args": ["a\0b"]})),
         (
-            "/work/payload",
+            "work/payload",
             json!({"type": "script", "source": {"from": "blob", "digest": ABSENT}, "args": vec!["a"; 257]}),
         ),
     ] {
@@ -139,7 +140,7 @@ fn a_job_that_makes_no_sense_is_refused_with_its_reason() {
         case(digest, source(json!({"from": "blob", "digest": digest})), 400, "bad_json");
     }
     case("unknown blob", source(json!({"from": "blob", "digest": ABSENT})), 422, "unknown_blob");
-    case("unknown repository", field("/work/repository", json!("other.example.org")), 422, "unknown_repository");
+    case("unknown repository", field("work/repository", json!("other.example.org")), 422, "unknown_repository");
     case("unknown dependency", field("/dependencies", json!([{"job_id": Uuid::now_v7()}])), 422, "unknown_dependency");
     case("itself", itself, 422, "bad_job");
     case("a cycle", json!([first, second]), 422, "bad_dependencies");
