@@ -146,14 +146,11 @@ fn how_to_mount(place: &Place, repository: &RepositoryName, url: &str, context: 
     context.output.line("")?;
     context.output.line("To mount it with the CernVM-FS client, while `conveyor dev` runs, as root:")?;
     for line in [
+        "mkdir -p /tmp/cvmfs-cache".to_owned(),
         format!("printf '%s\\n' CVMFS_SERVER_URL={url}/cvmfs/{repository} CVMFS_HTTP_PROXY=DIRECT \\"),
-        format!(
-            "  CVMFS_PUBLIC_KEY={} CVMFS_CACHE_BASE=/tmp/cvmfs-cache CVMFS_SHARED_CACHE=no >/tmp/cvmfs.conf",
-            key.display()
-        ),
-        format!(
-            "mkdir -p /mnt/{repository} /tmp/cvmfs-cache && cvmfs2 -o config=/tmp/cvmfs.conf {repository} /mnt/{repository}"
-        ),
+        format!("  CVMFS_PUBLIC_KEY={} CVMFS_SHARED_CACHE=no \\", key.display()),
+        "  CVMFS_CACHE_BASE=/tmp/cvmfs-cache CVMFS_RELOAD_SOCKETS=/tmp/cvmfs-cache >/tmp/cvmfs.conf".to_owned(),
+        format!("mkdir -p /mnt/{repository} && cvmfs2 -o config=/tmp/cvmfs.conf {repository} /mnt/{repository}"),
     ] {
         context.output.line(&format!("  {line}"))?;
     }
