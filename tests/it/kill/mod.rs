@@ -19,7 +19,6 @@ mod planted;
 mod points;
 #[cfg(feature = "crash-points")]
 mod random;
-mod skip;
 #[cfg(feature = "crash-points")]
 mod work;
 #[cfg(feature = "crash-points")]
@@ -28,5 +27,5 @@ mod world;
 #[cfg(not(feature = "crash-points"))]
 #[test]
 fn killing_needs_the_feature_crash_points() {
-    skip::report("kill", "test killing_needs_the_feature_crash_points", "built without the feature crash-points");
+    crate::harness::missing("kill", Some("built without the feature crash-points".into()));
 }

@@ -22,7 +22,7 @@ const AT_ONCE: usize = 3;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_dies_at_any_named_point_loses_nothing_and_publishes_nothing_twice() {
     let started = Instant::now();
-    let mounter = Mounter::find("a_process_that_dies_at_any_named_point_loses_nothing_and_publishes_nothing_twice");
+    let mounter = Mounter::find();
     let seeded = World::seeded(SEEDS).await;
     let wanted = std::env::var("CONVEYOR_KILL_POINT").ok();
     let cases = cases().into_iter().filter(|case| wanted.is_none() || case.last() == wanted.as_ref());
@@ -31,7 +31,7 @@ async fn a_process_that_dies_at_any_named_point_loses_nothing_and_publishes_noth
         .map(async |case| {
             ran.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             let mut world = seeded.copied();
-            let result = run(&case, &mut world, mounter.as_ref()).await;
+            let result = run(&case, &mut world, mounter).await;
             result.err().map(|error| format!("{}: {error}\n{}", case.join(", then "), world.home.log_end()))
         })
         .buffer_unordered(AT_ONCE)
@@ -63,7 +63,7 @@ fn jobs() -> Vec<Planned> {
     numbered.map(|(number, kind)| Planned::new(number, kind)).collect()
 }
 
-async fn run(lives: &[String], world: &mut World, mounter: Option<&Mounter>) -> Result<(), String> {
+async fn run(lives: &[String], world: &mut World, mounter: Option<Mounter>) -> Result<(), String> {
     let jobs = jobs();
     world.entries.extend(jobs.iter().map(|job| job.entry.clone()));
     let (living, receiver) = watch::channel(None);

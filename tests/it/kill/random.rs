@@ -38,7 +38,7 @@ async fn random_kills_lose_nothing_and_publish_nothing_twice() {
     println!("CONVEYOR_KILL_SEED={seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let started = Instant::now();
-    let mounter = Mounter::find("random_kills_lose_nothing_and_publish_nothing_twice");
+    let mounter = Mounter::find();
     let mut world = World::seeded(SEEDS).await;
 
     let before = world.revisions();
@@ -76,7 +76,7 @@ async fn random_kills_lose_nothing_and_publish_nothing_twice() {
         let published = world.revisions() - before;
         at_work += usize::from(accepted.load(Ordering::SeqCst) > published);
         allow(published + BACKLOG);
-        if let Some(mounter) = mounter.as_ref().filter(|_| kill % MOUNT_EVERY == 0) {
+        if let Some(mounter) = mounter.filter(|_| kill % MOUNT_EVERY == 0) {
             let repository = REPOSITORIES[kill / MOUNT_EVERY % REPOSITORIES.len()];
             let mounted = mounter.check(&world.home, repository, &world.any_file(repository)).await;
             assert_eq!(mounted, Ok(()), "seed {seed}, after kill {kill}");

@@ -8,9 +8,8 @@ use bytes::Bytes;
 use conveyor::client::{Client, ClientError};
 use conveyor::domain::digest::Sha256Digest;
 use conveyor::domain::ids::JobId;
-use conveyor::domain::job::spec::{JobSpec, Payload, Publish, Source, Work};
+use conveyor::domain::job::spec::{JobSpec, Payload, Source};
 use conveyor::domain::job::state::JobState;
-use conveyor::domain::names::{LeasePath, RepositoryName};
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
@@ -18,6 +17,7 @@ use super::chain::Change;
 use super::home::REPOSITORIES;
 use super::ledger::Entry;
 use super::life::PATIENCE;
+use crate::harness::job;
 
 /// Pause before a client asks again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -98,21 +98,7 @@ impl Planned {
 }
 
 fn spec(id: JobId, repository: &str, lease: &str, payload: Payload) -> JobSpec {
-    JobSpec {
-        id,
-        name: "kill".into(),
-        work: Work::Publish(Publish {
-            repository: RepositoryName::new(repository).unwrap(),
-            lease_path: LeasePath::new(lease).unwrap(),
-            payload,
-        }),
-        dependencies: Vec::new(),
-        priority: 0,
-        attempts: 1,
-        timeout_s: 60,
-        labels: BTreeMap::new(),
-        submitter: "kill".into(),
-    }
+    JobSpec { id, ..job(repository, lease, payload) }
 }
 
 /// A tar archive of small files.
