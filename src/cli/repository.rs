@@ -35,10 +35,10 @@ pub(super) enum RepositoryCommand {
 /// Where repositories and keys are.
 #[derive(Debug, Args)]
 pub(super) struct Places {
-    /// Directory of the repositories [default: repositories_dir in [worker]]
+    /// Directory of the repositories [default: the worker's repositories_dir]
     #[arg(long, value_name = "DIR")]
     pub repositories_dir: Option<PathBuf>,
-    /// Directory of the keys [default: keys_dir in [worker]]
+    /// Directory of the keys [default: the worker's keys_dir]
     #[arg(long, value_name = "DIR")]
     pub keys_dir: Option<PathBuf>,
 }

@@ -1,7 +1,7 @@
 //! The HTTP server: API, web page and, for development, the repositories themselves.
 //!
 //! Every handler reads its request, makes one call of [`Engine`] and writes the reply. [`router`] works without a socket;
-//! [`serve`] runs it on listeners that somebody else has bound, until somebody else says stop.
+//! [`serve()`] runs it on listeners that somebody else has bound, until somebody else says stop.
 
 mod access;
 mod blobs;

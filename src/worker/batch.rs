@@ -57,7 +57,6 @@ pub(super) async fn run(worker: Arc<Worker>, batch: BatchId, claim: ClaimReply) 
     if !lost || matches!(outcome, Outcome::Succeeded { .. }) {
         report(&worker, batch, &claim, &outcome).await;
     }
-    worker.held.remove(batch);
     crate::crash::point("worker.reported");
 }
 

@@ -28,6 +28,19 @@ pub(super) struct Held {
     confirmed: Mutex<Option<Confirmed>>,
 }
 
+/// A batch that is ours. When this is dropped, also by a panic, its claim is no longer kept alive, and it can be recovered.
+pub(super) struct Taken<'a> {
+    held: &'a Held,
+    batch: BatchId,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.held.batches().remove(&self.batch);
+        self.held.taken().remove(&self.batch);
+    }
+}
+
 struct Entry {
     token: String,
     stop: watch::Sender<Stop>,
@@ -41,15 +54,12 @@ struct Confirmed {
 }
 
 impl Held {
-    /// Takes a batch before it is claimed; false where it is taken already. The same offer can arrive twice, and claiming
+    /// Takes a batch before it is claimed; `None` where it is taken already. The same offer can arrive twice, and claiming
     /// again is no error for the server: without this, one batch would run twice in one worker.
-    pub(super) fn take(&self, batch: BatchId) -> bool {
-        self.taken().insert(batch)
-    }
-
-    /// Ends what [`Held::take`] began.
-    pub(super) fn give_back(&self, batch: BatchId) {
-        self.taken().remove(&batch);
+    pub(super) fn take(&self, batch: BatchId) -> Option<Taken<'_>> {
+        let is_new = self.taken().insert(batch);
+        // Made only now: dropping one takes the lock.
+        is_new.then(|| Taken { held: self, batch })
     }
 
     /// Notes a claim; the receiver hears when it must be stopped.
@@ -57,10 +67,6 @@ impl Held {
         let (stop, receiver) = watch::channel(Stop::No);
         self.batches().insert(batch, Entry { token, stop });
         receiver
-    }
-
-    pub(super) fn remove(&self, batch: BatchId) {
-        self.batches().remove(&batch);
     }
 
     pub(super) fn is_taken(&self, batch: BatchId) -> bool {
@@ -125,11 +131,14 @@ mod tests {
     #[test]
     fn an_offer_that_arrives_twice_is_taken_once() {
         let held = Held::default();
-        assert!(held.take(batch(1)));
-        assert!(!held.take(batch(1)));
-        assert!(held.take(batch(2)));
-        held.give_back(batch(1));
-        assert!(held.take(batch(1)));
+        let taken = held.take(batch(1));
+        assert!(taken.is_some());
+        assert!(held.take(batch(1)).is_none());
+        assert!(held.take(batch(2)).is_some());
+        held.insert(batch(1), "token".into());
+        drop(taken);
+        assert!(held.claims().is_empty(), "its claim is no longer kept alive");
+        assert!(held.take(batch(1)).is_some());
     }
 
     #[test]

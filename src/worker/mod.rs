@@ -159,9 +159,8 @@ impl Worker {
 
     /// Claims an offered batch and runs it to its end.
     async fn take(self: Arc<Self>, offer: Offer, permit: tokio::sync::OwnedSemaphorePermit) {
-        if self.held.take(offer.batch_id) {
+        if let Some(_taken) = self.held.take(offer.batch_id) {
             self.claim(&offer).await;
-            self.held.give_back(offer.batch_id);
         }
         drop(permit);
     }
