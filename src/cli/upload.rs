@@ -1,22 +1,21 @@
 //! Brings a local file to the server.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use sha2::Digest as _;
 
 use super::failure::{Usage, tell};
 use crate::client::Client;
 use crate::domain::digest::{Checksum, Sha256Digest};
+use crate::payload::fetch::{FetchError, measure};
 
 /// Uploads a file unless the server has it, and gives its digest. With a checksum it is verified first.
 pub(super) async fn upload(client: &Client, path: &Path, checksum: Option<Checksum>) -> anyhow::Result<Sha256Digest> {
     let owned = path.to_owned();
-    let (digest, size) = tokio::task::spawn_blocking(move || measure(&owned, checksum)).await??;
+    let (digest, size) = tokio::task::spawn_blocking(move || read(&owned, checksum)).await??;
     if client.has_blob(digest).await? {
         return Ok(digest);
     }
@@ -37,41 +36,20 @@ pub(super) async fn upload(client: &Client, path: &Path, checksum: Option<Checks
 }
 
 /// Reads a file once: its digest and size, verified.
-fn measure(path: &Path, checksum: Option<Checksum>) -> anyhow::Result<(Sha256Digest, u64)> {
-    let mut file =
-        File::open(path).map_err(|error| Usage::new(format!("cannot read the payload {}: {error}", path.display())))?;
+fn read(path: &Path, checksum: Option<Checksum>) -> anyhow::Result<(Sha256Digest, u64)> {
+    let unreadable = |error| Usage::new(format!("cannot read the payload {}: {error}", path.display()));
+    let file = File::open(path).map_err(unreadable)?;
     if !file.metadata()?.is_file() {
         return Err(Usage::new(format!("the payload {} is not a file", path.display()))
             .with_hint("pack a directory with tar")
             .into());
     }
-    let (mut sha256, mut sha1, mut md5) = (sha2::Sha256::new(), sha1::Sha1::new(), md5::Md5::new());
-    let mut buffer = vec![0; 1 << 20];
-    let mut size = 0;
-    loop {
-        let read = file.read(&mut buffer).with_context(|| format!("cannot read {}", path.display()))?;
-        if read == 0 {
-            break;
+    match measure(path, checksum.as_ref()) {
+        Ok(content) => Ok((content.sha256, content.size)),
+        Err(FetchError::Checksum { expected, found, .. }) => {
+            anyhow::bail!("{} has the checksum {found}, not {expected}: nothing was submitted", path.display())
         }
-        sha256.update(&buffer[..read]);
-        match checksum {
-            Some(Checksum::Sha1(_)) => sha1.update(&buffer[..read]),
-            Some(Checksum::Md5(_)) => md5.update(&buffer[..read]),
-            Some(Checksum::Sha256(_)) | None => {}
-        }
-        size += read as u64;
-    }
-    let digest = Sha256Digest::new(sha256.finalize().into());
-    let got = match checksum {
-        Some(Checksum::Md5(_)) => Checksum::Md5(md5.finalize().into()),
-        Some(Checksum::Sha1(_)) => Checksum::Sha1(sha1.finalize().into()),
-        Some(Checksum::Sha256(_)) | None => Checksum::Sha256(digest),
-    };
-    match checksum {
-        Some(wanted) if wanted != got => {
-            anyhow::bail!("{} has the checksum {got}, not {wanted}: nothing was submitted", path.display())
-        }
-        _ => Ok((digest, size)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -91,11 +69,11 @@ mod tests {
             "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03",
         ];
         for sum in sums {
-            assert_eq!(measure(file.path(), Some(sum.parse().unwrap())).unwrap(), (Sha256Digest::of(b"hello\n"), 6));
+            assert_eq!(read(file.path(), Some(sum.parse().unwrap())).unwrap(), (Sha256Digest::of(b"hello\n"), 6));
         }
-        let error = measure(file.path(), Some("0".repeat(32).parse().unwrap())).unwrap_err();
+        let error = read(file.path(), Some("0".repeat(32).parse().unwrap())).unwrap_err();
         assert!(error.to_string().contains("nothing was submitted"));
-        assert_eq!(failure::code(&measure(Path::new("/nonexistent"), None).unwrap_err()), failure::USAGE);
-        assert!(measure(Path::new("/"), None).is_err());
+        assert_eq!(failure::code(&read(Path::new("/nonexistent"), None).unwrap_err()), failure::USAGE);
+        assert!(read(Path::new("/"), None).is_err());
     }
 }

@@ -9,7 +9,6 @@ mod events;
 mod jobs;
 mod logs;
 mod retry;
-mod server;
 mod sse;
 mod wait;
 mod worker;
@@ -95,13 +94,9 @@ impl Client {
 
     /// The address of a route below `/api/v1`; the parts are escaped.
     fn route(&self, parts: &[&str]) -> Url {
-        self.raw_route(&[&["api", "v1"], parts].concat())
-    }
-
-    fn raw_route(&self, parts: &[&str]) -> Url {
         let mut url = self.shared.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(parts);
+            segments.pop_if_empty().extend(["api", "v1"]).extend(parts);
         }
         url
     }

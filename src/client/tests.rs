@@ -72,7 +72,7 @@ async fn what_may_not_happen_twice_is_sent_once() {
 async fn an_absent_server_is_named_with_the_cause_and_never_the_token() {
     let url = Stub::start(|_, _| Reply::Cut).await.url.clone();
     let client = Client::new(&url, Some(Token::new("s3cret").unwrap())).unwrap().with_retry_for(Duration::ZERO);
-    let error = client.healthy().await.unwrap_err();
+    let error = client.job(id(JOB)).await.unwrap_err();
     assert!(error.is_unreachable() && error.is_transient());
     assert!(error.to_string().contains(&url), "{error}");
     assert!(!format!("{error:?} {client:?}").contains("s3cret"));

@@ -1,9 +1,9 @@
 //! Fetching payloads over HTTP into files, with limits on everything that a peer decides.
 
 mod error;
+mod measure;
 #[cfg(test)]
 mod tests;
-mod verify;
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 use url::Url;
 
 pub use self::error::FetchError;
-pub use self::verify::verify;
+pub use self::measure::measure;
 use super::hash::Hasher;
 use crate::domain::digest::{Checksum, Sha256Digest};
 

@@ -1,4 +1,4 @@
-//! Verifying what is on disk already.
+//! Measuring what is on disk already.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,11 +8,11 @@ use super::super::hash::Hasher;
 use super::{Content, FetchError};
 use crate::domain::digest::Checksum;
 
-/// Reads a local file to its end and compares it with its checksum. Blocks.
-pub fn verify(file: &Path, expected: &Checksum) -> Result<Content, FetchError> {
+/// Reads a local file to its end: its size and digest, compared with its checksum where there is one. Blocks.
+pub fn measure(file: &Path, expected: Option<&Checksum>) -> Result<Content, FetchError> {
     let failed = |source| FetchError::on_file("read", file, source);
     let mut reader = File::open(file).map_err(failed)?;
-    let mut hasher = Hasher::new(Some(*expected));
+    let mut hasher = Hasher::new(expected.copied());
     let mut buffer = vec![0; 128 << 10];
     loop {
         match reader.read(&mut buffer) {
@@ -33,18 +33,20 @@ pub fn verify(file: &Path, expected: &Checksum) -> Result<Content, FetchError> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::domain::digest::Sha256Digest;
 
     #[test]
-    fn a_local_file_is_verified() {
+    fn a_local_file_is_measured_and_verified() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("payload");
         std::fs::write(&file, b"abc").unwrap();
         let good = "sha1:a9993e364706816aba3e25717850c26c9cd0d89d".parse().unwrap();
-        assert_eq!(verify(&file, &good).unwrap().size, 3);
+        assert_eq!(measure(&file, Some(&good)).unwrap().size, 3);
+        assert_eq!(measure(&file, None).unwrap().sha256, Sha256Digest::of(b"abc"));
         std::fs::write(&file, b"abd").unwrap();
-        assert!(matches!(verify(&file, &good), Err(FetchError::Checksum { .. })));
+        assert!(matches!(measure(&file, Some(&good)), Err(FetchError::Checksum { .. })));
         assert!(file.exists(), "a file that is not ours to remove stays");
-        assert!(matches!(verify(dir.path(), &good), Err(FetchError::Io { .. })));
-        assert!(matches!(verify(&dir.path().join("absent"), &good), Err(FetchError::Io { .. })));
+        assert!(matches!(measure(dir.path(), Some(&good)), Err(FetchError::Io { .. })));
+        assert!(matches!(measure(&dir.path().join("absent"), None), Err(FetchError::Io { .. })));
     }
 }
