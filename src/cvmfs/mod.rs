@@ -21,6 +21,7 @@ pub mod object;
 pub mod reader;
 pub mod reflog;
 pub mod revisions;
+pub mod settings;
 pub mod signature;
 pub mod staging;
 pub mod stratum0;

@@ -3,6 +3,7 @@
 //! Layout: `.cvmfspublished`, `.cvmfswhitelist`, `.cvmfsreflog`, `.cvmfs_master_replica`, `data/00` to `data/ff` and
 //! `data/txn`. Beside the directory lies the lock file `.NAME.lock`, which every change takes exclusively.
 
+mod change;
 mod draft;
 mod lock;
 mod repair;
@@ -20,6 +21,7 @@ use super::keys::{self, NewKeys, SigningKeys};
 use super::manifest::{self, Manifest};
 use super::reader::{Expiry, Reader};
 use super::reflog::{self, Reflog};
+use super::settings::Settings;
 use super::staging::{StageError, Staging};
 use super::whitelist::{self, Whitelist};
 use super::{Error, catalog, durable, metainfo};
@@ -101,6 +103,11 @@ impl Stratum0 {
     pub fn reader(&self, expiry: Expiry) -> Result<Reader, Error> {
         let key = keys::load_public(&self.keys, &self.name)?;
         Reader::open(Box::new(LocalDir::new(&self.directory)), &self.name, &[key], expiry)
+    }
+
+    /// How it is published.
+    pub fn settings(&self) -> Result<Settings, Error> {
+        Ok(Settings::default())
     }
 
     /// Takes the lock, without waiting.
