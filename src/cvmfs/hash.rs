@@ -39,6 +39,11 @@ impl Algorithm {
         Self::ALL.get(bits as usize).copied()
     }
 
+    /// The same, the other way round.
+    pub(crate) fn flag_bits(self) -> u32 {
+        self as u32
+    }
+
     /// Starts a hash.
     pub fn hasher(self) -> Result<Hasher, Error> {
         match self {

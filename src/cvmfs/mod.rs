@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod certificate;
 mod database;
 pub mod durable;
+pub mod edit;
 pub mod error;
 pub mod fetch;
 pub mod hash;
@@ -27,6 +28,7 @@ pub mod staging;
 pub mod stratum0;
 pub mod tree;
 pub mod whitelist;
+pub mod xattr;
 
 pub use error::Error;
 

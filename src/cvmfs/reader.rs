@@ -2,6 +2,7 @@
 //! whitelist for the certificate, the certificate for the manifest, and from there on hashes for everything.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rsa::RsaPublicKey;
 
@@ -52,7 +53,7 @@ pub struct Info {
 
 /// An open repository, at the revision that its manifest named when it was opened.
 pub struct Reader {
-    fetch: Box<dyn Fetch>,
+    fetch: Arc<dyn Fetch>,
     manifest: Manifest,
     manifest_bytes: Vec<u8>,
     whitelist: Whitelist,
@@ -80,7 +81,14 @@ impl Reader {
         let certificate = SigningCertificate::from_pem(&pem)?;
         check_listed(&certificate, &whitelist)?;
         letter.verify(Scheme::Digest, std::slice::from_ref(certificate.public_key()))?;
-        Ok(Self { fetch, manifest, manifest_bytes, whitelist, certificate, temporary: std::env::temp_dir() })
+        Ok(Self {
+            fetch: fetch.into(),
+            manifest,
+            manifest_bytes,
+            whitelist,
+            certificate,
+            temporary: std::env::temp_dir(),
+        })
     }
 
     /// Puts temporary copies of catalogs and histories in another directory than the system's.
@@ -112,6 +120,11 @@ impl Reader {
     /// Where the files come from.
     pub fn fetch(&self) -> &dyn Fetch {
         &*self.fetch
+    }
+
+    /// The same, for who outlives this reader.
+    pub(crate) fn shared_fetch(&self) -> Arc<dyn Fetch> {
+        Arc::clone(&self.fetch)
     }
 
     /// Revision, root hash, expiry and tags.

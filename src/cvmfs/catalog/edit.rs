@@ -1,204 +1,274 @@
-//! Editing a private copy of a catalog in place: the cost grows with the change, not with the catalog.
+//! Editing a private copy of one catalog in place: the cost grows with the change, not with the catalog.
+//!
+//! Here are rows and their counters; what a row means for other rows and other catalogs is [`super::super::edit`]'s.
 
+use std::collections::HashSet;
 use std::path::Path;
+
+use rusqlite::params;
 
 use super::super::Error;
 use super::super::database::Database;
-use super::super::hash::{Algorithm, ContentHash};
+use super::super::hash::ContentHash;
 use super::path::split;
-use super::{Catalog, Entry, Flags, PathHash, Statistics, join, schema};
+use super::{Catalog, Chunk, Counters, Entry, Flags, NestedCatalog, PathHash, Statistics, schema};
 
 /// Free pages that are not worth the time that it takes to write the file anew: 256 KiB.
 const MOST_FREE_PAGES: i64 = 64;
 
-/// Why an edit was refused or failed.
-#[derive(Debug, thiserror::Error)]
-pub enum EditError {
-    /// The catalog holds something that is in the way. Nothing was changed.
-    #[error("cannot change /{}: {why}", String::from_utf8_lossy(path))]
-    Conflict {
-        /// What is in the way.
-        path: Vec<u8>,
-        /// Why it is.
-        why: String,
-    },
-    /// The copy could not be read or written. It must be thrown away.
-    #[error(transparent)]
-    Store(#[from] Error),
-}
+/// Entries below a directory, as a temporary table.
+const SUBTREE: &str =
+    "CREATE TEMP TABLE IF NOT EXISTS subtree (a INTEGER, b INTEGER, PRIMARY KEY (a, b)) WITHOUT ROWID;
+DELETE FROM temp.subtree;";
 
-/// What a new entry is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NewKind {
-    /// A directory.
-    Directory,
-    /// A file whose content is stored already, in one piece, compressed with zlib.
-    File {
-        /// The object.
-        hash: ContentHash,
-        /// Bytes of content.
-        size: u64,
-    },
-    /// A symbolic link.
-    Symlink {
-        /// Where it points.
-        target: Vec<u8>,
-    },
-}
+/// The names of the main table's columns, for copying rows.
+const COLUMNS: &str = "md5path_1, md5path_2, parent_1, parent_2, hardlinks, hash, size, mode, mtime, mtimens, flags, \
+                       name, symlink, uid, gid, xattr";
 
-/// An entry to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewEntry {
-    /// What it is.
-    pub kind: NewKind,
-    /// Permission bits, `0o7777`.
-    pub permissions: u32,
-    /// Seconds since 1970.
-    pub mtime: i64,
-    /// The nanoseconds of it, if they are to be kept.
-    pub mtime_ns: Option<u32>,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-}
+/// Hard-link groups whose counts must be put right, by directory.
+pub(crate) type Groups = HashSet<(PathHash, u32)>;
 
-impl NewEntry {
-    fn row(&self, name: &[u8]) -> Entry {
-        let (file_type, flags, size) = match &self.kind {
-            NewKind::Directory => (0o040_000, Flags::DIRECTORY, 4096),
-            NewKind::File { size, .. } => (0o100_000, Flags::FILE, *size),
-            NewKind::Symlink { target } => (0o120_000, Flags::FILE | Flags::SYMLINK, target.len() as u64),
-        };
-        // Links have no permissions of their own: this is what `lstat` says of them.
-        let permissions = if flags & Flags::SYMLINK != 0 { 0o777 } else { self.permissions & 0o7777 };
-        Entry {
-            name: name.to_vec(),
-            flags: Flags(flags),
-            mode: file_type | permissions,
-            size,
-            mtime: self.mtime,
-            mtime_ns: self.mtime_ns,
-            uid: self.uid,
-            gid: self.gid,
-            hardlinks: if flags == Flags::DIRECTORY { 2 } else { 1 },
-            hash: if let NewKind::File { hash, .. } = &self.kind { Some(*hash) } else { None },
-            symlink: if let NewKind::Symlink { target } = &self.kind { target.clone() } else { Vec::new() },
-            xattr: None,
-        }
-    }
-}
-
-/// What writing an entry did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
-    /// There was none.
-    Added,
-    /// There was another one.
-    Replaced,
-    /// It was there as it is.
-    Unchanged,
-}
-
-/// A catalog being edited. Dropping it leaves the copy in any state.
+/// A catalog being edited, in one SQLite transaction. Dropping it leaves the copy in any state.
 #[derive(Debug)]
-pub struct CatalogEditor {
+pub(crate) struct CatalogEditor {
     catalog: Catalog,
     statistics: Statistics,
+    /// The highest hard-link group in use, once it was asked for.
+    last_group: Option<u32>,
 }
 
 impl CatalogEditor {
-    /// Opens a copy of a root catalog. One that holds what cannot be edited yet is refused, by name.
-    pub fn open(path: &Path, hash: &ContentHash) -> Result<Self, Error> {
-        if hash.algorithm() != Algorithm::Sha1 {
-            let name = hash.algorithm().mark().trim_start_matches('-');
-            return Err(Error::Unsupported(format!("publishing with the hash algorithm {name}")));
-        }
-        let catalog = Catalog::over(Database::open_for_editing(path, format!("the copy of catalog {hash}"))?)?;
+    /// Opens a copy of a catalog. One of a schema that cannot be written is refused, by name.
+    pub(crate) fn open(path: &Path, what: &str) -> Result<Self, Error> {
+        let catalog = Catalog::over(Database::open_for_editing(path, what)?)?;
         if catalog.schema_revision() != schema::REVISION {
             let revision = catalog.schema_revision();
             return Err(Error::Unsupported(format!("publishing on a catalog of schema revision {revision}")));
         }
-        if let Some(nested) = catalog.nested()?.first() {
-            let path = String::from_utf8_lossy(&nested.path).into_owned();
-            return Err(Error::Unsupported(format!("publishing on nested catalogs (there is one at /{path})")));
-        }
-        if catalog.has_bind_mountpoints()? {
-            return Err(Error::Unsupported("publishing on a catalog with bind mount points".into()));
-        }
         let statistics = catalog.statistics()?;
         catalog.database.begin()?;
-        Ok(Self { catalog, statistics })
+        Ok(Self { catalog, statistics, last_group: None })
     }
 
     /// The catalog as it is now.
-    pub fn catalog(&self) -> &Catalog {
+    pub(crate) fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
-    /// Writes an entry. A directory over a directory changes its metadata alone; everything else replaces what stood
-    /// there with all below it. The directory that it goes in must exist; the root can only stay a directory.
-    pub fn put(&mut self, path: &[u8], new: &NewEntry) -> Result<Put, EditError> {
-        let is_directory = new.kind == NewKind::Directory;
-        let Some((parent, name)) = split(path) else {
-            if !is_directory {
-                return Err(conflict(path, "the root of the repository can only be a directory"));
-            }
-            let old = self.catalog.lookup(b"")?.ok_or_else(|| Error::malformed("the catalog", "it has no root"))?;
-            return Ok(self.change_directory(b"", &old, new)?);
-        };
-        if name == b".cvmfscatalog" && !parent.is_empty() {
-            let why = "`.cvmfscatalog` asks for a nested catalog, which is not supported yet: leave the file out";
-            return Err(conflict(path, why));
-        }
-        let parent_row = self.directory(parent)?;
-        let old = self.catalog.lookup(path)?;
-        if let Some(old) = &old {
-            self.check_editable(path, old)?;
-            if is_directory && old.is_directory() {
-                return Ok(self.change_directory(path, old, new)?);
-            }
-        }
-        let row = new.row(name);
-        if old.as_ref() == Some(&row) {
-            return Ok(Put::Unchanged);
-        }
-        let was_directory = old.as_ref().is_some_and(Entry::is_directory);
-        if was_directory {
-            self.remove_tree(path)?;
-        } else if let Some(old) = &old {
+    /// The counters as they are now.
+    pub(crate) fn statistics_mut(&mut self) -> &mut Statistics {
+        &mut self.statistics
+    }
+
+    /// Everything in it and below it.
+    pub(crate) fn total(&self) -> Counters {
+        let mut total = self.statistics.own;
+        total.add(&self.statistics.subtree);
+        total
+    }
+
+    /// Writes a row in place of `old`, which is the row of the same path if there is one.
+    pub(crate) fn write(
+        &mut self,
+        path: &[u8],
+        old: Option<&Entry>,
+        row: &Entry,
+        chunks: &[Chunk],
+    ) -> Result<(), Error> {
+        if let Some(old) = old {
             self.forget(path, old)?;
         }
-        self.store(path, &row)?;
-        self.statistics.own.count(&row, 0, 1);
-        self.link(parent, parent_row, i64::from(is_directory) - i64::from(was_directory))?;
-        Ok(if old.is_some() { Put::Replaced } else { Put::Added })
-    }
-
-    /// Removes an entry with all below it; tells whether it was there.
-    pub fn remove(&mut self, path: &[u8]) -> Result<bool, EditError> {
-        let Some((parent, _)) = split(path) else {
-            return Err(conflict(path, "the root of the repository cannot be removed"));
-        };
-        let Some(old) = self.catalog.lookup(path)? else { return Ok(false) };
-        self.check_editable(path, &old)?;
-        let parent_row = self.directory(parent)?;
-        if old.is_directory() {
-            self.remove_tree(path)?;
-            self.link(parent, parent_row, -1)?;
-        } else {
-            self.forget(path, &old)?;
-            self.delete_row(path)?;
+        self.store(path, row)?;
+        if !chunks.is_empty() {
+            self.store_chunks(path, chunks)?;
         }
-        Ok(true)
+        self.statistics.own.count(row, chunks.len() as i64, 1);
+        Ok(())
     }
 
-    /// Makes it the catalog of a revision and closes the file.
-    pub fn finish(self, revision: u64, previous: &ContentHash, now: i64) -> Result<(), Error> {
+    /// Changes the metadata of a row that has no chunks to lose: a directory, or a file whose content stays.
+    pub(crate) fn update(&mut self, path: &[u8], old: &Entry, row: &Entry) -> Result<(), Error> {
+        // The same number of chunks is taken out and put in.
+        self.statistics.own.count(old, 0, -1);
+        self.statistics.own.count(row, 0, 1);
+        self.store(path, row)
+    }
+
+    /// Removes a row.
+    pub(crate) fn delete(&mut self, path: &[u8], old: &Entry) -> Result<(), Error> {
+        self.forget(path, old)?;
+        let key = PathHash::of(path);
+        let sql = "DELETE FROM catalog WHERE md5path_1 = ?1 AND md5path_2 = ?2";
+        self.execute(sql, params![key.0, key.1]).map(drop)
+    }
+
+    /// Removes all rows below a directory, but not its own; `below` must have been called for it.
+    pub(crate) fn delete_below(&mut self) -> Result<(), Error> {
+        let gone = self.count_below()?;
+        self.statistics.own.subtract(&gone);
+        self.catalog.database.run(
+            "DELETE FROM chunks WHERE (md5path_1, md5path_2) IN (SELECT a, b FROM temp.subtree);
+             DELETE FROM catalog WHERE (md5path_1, md5path_2) IN (SELECT a, b FROM temp.subtree);
+             DELETE FROM temp.subtree;",
+        )
+    }
+
+    /// Finds all rows below a directory, as far as they are in this catalog, and gives the first that has one of `flags`.
+    pub(crate) fn below(&mut self, top: &[u8], flags: u32) -> Result<Option<Entry>, Error> {
+        let (key, database) = (PathHash::of(top), &self.catalog.database);
+        database.run(SUBTREE)?;
+        // UNION, not UNION ALL: a made-up catalog must not send us in circles.
+        let sql = "INSERT INTO temp.subtree WITH RECURSIVE below(a, b) AS (
+                     SELECT md5path_1, md5path_2 FROM catalog WHERE parent_1 = ?1 AND parent_2 = ?2
+                     UNION SELECT c.md5path_1, c.md5path_2 FROM catalog c JOIN below ON c.parent_1 = a AND c.parent_2 = b)
+                   SELECT a, b FROM below WHERE NOT (a = ?1 AND b = ?2)";
+        self.execute(sql, params![key.0, key.1])?;
+        let columns = Entry::columns(schema::REVISION);
+        let sql = format!(
+            "SELECT {columns} FROM catalog JOIN temp.subtree ON md5path_1 = a AND md5path_2 = b
+             WHERE flags & ?1 <> 0 LIMIT 1"
+        );
+        let found = || {
+            let mut statement = database.connection.prepare_cached(&sql)?;
+            statement.query_map([flags], Entry::from_row)?.next().transpose()
+        };
+        found().map_err(database.failed("read"))
+    }
+
+    fn count_below(&self) -> Result<Counters, Error> {
+        self.catalog.count("JOIN temp.subtree ON md5path_1 = a AND md5path_2 = b")
+    }
+
+    /// Moves all rows below a directory to a new catalog, which begins there; `below` must have been called for it.
+    /// References to nested catalogs are the caller's.
+    pub(crate) fn move_below(&mut self, mount: &[u8], root: &Entry, target: &Path) -> Result<(), Error> {
+        schema::create_nested(target, mount, root)?;
+        let moved = self.count_below()?;
+        self.statistics.own.subtract(&moved);
+        let columns = COLUMNS;
+        self.attached(
+            target,
+            &format!(
+                "INSERT INTO other.catalog ({columns}) SELECT {columns} FROM main.catalog
+               WHERE (md5path_1, md5path_2) IN (SELECT a, b FROM temp.subtree);
+             INSERT INTO other.chunks (md5path_1, md5path_2, offset, size, hash)
+               SELECT md5path_1, md5path_2, offset, size, hash FROM main.chunks
+               WHERE (md5path_1, md5path_2) IN (SELECT a, b FROM temp.subtree);
+             DELETE FROM main.chunks WHERE (md5path_1, md5path_2) IN (SELECT a, b FROM temp.subtree);
+             DELETE FROM main.catalog WHERE (md5path_1, md5path_2) IN (SELECT a, b FROM temp.subtree);
+             DELETE FROM temp.subtree;"
+            ),
+        )
+    }
+
+    /// Takes in all rows of a nested catalog's file but its root's. Its hard-link groups get new numbers.
+    pub(crate) fn take_in(&mut self, nested: &Path, mount: &[u8]) -> Result<(), Error> {
+        let offset = i64::from(self.last_group()?) << 32;
+        let (key, columns) = (PathHash::of(mount), COLUMNS);
+        let taken = columns.replace("hardlinks", &format!("hardlinks + (hardlinks >> 32 > 0) * {offset}"));
+        self.last_group = None;
+        let (a, b) = (key.0, key.1);
+        self.attached(
+            nested,
+            &format!(
+                "INSERT INTO main.catalog ({columns}) SELECT {taken} FROM other.catalog
+               WHERE NOT (md5path_1 = {a} AND md5path_2 = {b});
+             INSERT INTO main.chunks (md5path_1, md5path_2, offset, size, hash)
+               SELECT md5path_1, md5path_2, offset, size, hash FROM other.chunks;"
+            ),
+        )
+    }
+
+    /// Runs statements with another catalog's file attached, which is impossible within a transaction.
+    fn attached(&self, other: &Path, sql: &str) -> Result<(), Error> {
+        let database = &self.catalog.database;
+        database.commit()?;
+        use std::os::unix::ffi::OsStrExt;
+        let path = other.as_os_str().as_bytes();
+        database
+            .connection
+            .execute("ATTACH ?1 AS other", [super::super::database::Text(path)])
+            .map_err(database.failed("attach another catalog to"))?;
+        database.run("PRAGMA other.journal_mode = OFF; PRAGMA other.synchronous = OFF;")?;
+        database.begin()?;
+        database.run(sql)?;
+        database.commit()?;
+        database.run("DETACH other")?;
+        database.begin()
+    }
+
+    /// A hard-link group that no entry has yet.
+    pub(crate) fn new_group(&mut self) -> Result<u32, Error> {
+        let next = self.last_group()? + 1;
+        self.last_group = Some(next);
+        Ok(next)
+    }
+
+    fn last_group(&mut self) -> Result<u32, Error> {
+        if let Some(last) = self.last_group {
+            return Ok(last);
+        }
+        let database = &self.catalog.database;
+        let sql = "SELECT coalesce(max(hardlinks >> 32), 0) FROM catalog";
+        let last: i64 = database.connection.query_row(sql, [], |row| row.get(0)).map_err(database.failed("read"))?;
+        let last = u32::try_from(last).map_err(|_| Error::malformed(&database.what, "a negative hard-link group"))?;
+        self.last_group = Some(last);
+        Ok(last)
+    }
+
+    /// Puts the link counts of hard-link groups right. What is alone in its group is no hard link any more.
+    pub(crate) fn settle_groups(&mut self, groups: &Groups) -> Result<(), Error> {
+        for (directory, group) in groups {
+            let (group, key) = (i64::from(*group), params![directory.0, directory.1, i64::from(*group)]);
+            let database = &self.catalog.database;
+            let sql = "SELECT count(*) FROM catalog WHERE parent_1 = ?1 AND parent_2 = ?2 AND hardlinks >> 32 = ?3";
+            let links: i64 = database
+                .connection
+                .prepare_cached(sql)
+                .and_then(|mut statement| statement.query_row(key, |row| row.get(0)))
+                .map_err(database.failed("read"))?;
+            let hardlinks = if links == 1 { 1 } else { group << 32 | links };
+            let sql =
+                "UPDATE catalog SET hardlinks = ?4 WHERE parent_1 = ?1 AND parent_2 = ?2 AND hardlinks >> 32 = ?3";
+            self.execute(sql, params![directory.0, directory.1, group, hardlinks])?;
+        }
+        Ok(())
+    }
+
+    /// Names a nested catalog, or names its new state.
+    pub(crate) fn set_nested(&mut self, nested: &NestedCatalog) -> Result<(), Error> {
+        let path = [b"/", &nested.path[..]].concat();
+        let values = params![super::super::database::Text(&path), nested.hash.to_string(), nested.size.cast_signed()];
+        self.execute("INSERT OR REPLACE INTO nested_catalogs (path, sha1, size) VALUES (?1, ?2, ?3)", values).map(drop)
+    }
+
+    /// Takes the reference to a nested catalog out.
+    pub(crate) fn remove_nested(&mut self, mount: &[u8]) -> Result<(), Error> {
+        let path = [b"/", mount].concat();
+        let sql = "DELETE FROM nested_catalogs WHERE path = ?1";
+        self.execute(sql, params![super::super::database::Text(&path)]).map(drop)
+    }
+
+    /// Writes everything to the file and closes it, to be opened again later.
+    pub(crate) fn park(self) -> Result<(), Error> {
+        let database = self.catalog.database;
+        self.statistics.store(&database)?;
+        database.commit()?;
+        database.close()
+    }
+
+    /// Makes it the catalog of a revision and closes the file. A nested catalog counts revisions of its own.
+    pub(crate) fn finish(self, revision: Option<u64>, previous: Option<&ContentHash>, now: i64) -> Result<(), Error> {
+        let revision = match revision {
+            Some(revision) => revision,
+            None => self.catalog.revision()? + 1,
+        };
         let database = self.catalog.database;
         self.statistics.store(&database)?;
         database.set_property("revision", &revision.to_string())?;
-        database.set_property("previous_revision", &previous.to_string())?;
+        if let Some(previous) = previous {
+            database.set_property("previous_revision", &previous.to_string())?;
+        }
         database.set_property("last_modified", &now.to_string())?;
         database.commit()?;
         // Rows that went leave free pages, which clients would download for ever.
@@ -211,90 +281,16 @@ impl CatalogEditor {
         database.close()
     }
 
-    fn directory(&self, path: &[u8]) -> Result<Entry, EditError> {
-        match self.catalog.lookup(path)? {
-            Some(entry) if entry.is_directory() => Ok(entry),
-            Some(entry) if entry.is_symlink() => Err(conflict(path, "it is a symbolic link, not a directory")),
-            Some(_) => Err(conflict(path, "it is a file, not a directory")),
-            None => Err(conflict(path, "there is no such directory")),
-        }
-    }
-
-    /// Refuses an entry that can only be changed together with others, which is not supported yet.
-    fn check_editable(&self, path: &[u8], entry: &Entry) -> Result<(), EditError> {
-        let why = if Catalog::is_transition(entry) {
-            "another catalog begins there, which is not supported yet"
-        } else if entry.flags.has(Flags::HIDDEN) {
-            "it is an internal entry of CernVM-FS"
-        } else if entry.hardlink_group() != 0 {
-            "it has hard links, which are not supported yet"
-        } else {
-            return Ok(());
-        };
-        Err(conflict(path, why))
-    }
-
-    fn change_directory(&mut self, path: &[u8], old: &Entry, new: &NewEntry) -> Result<Put, Error> {
-        let changed = Entry {
-            mode: 0o040_000 | (new.permissions & 0o7777),
-            mtime: new.mtime,
-            mtime_ns: new.mtime_ns,
-            uid: new.uid,
-            gid: new.gid,
-            ..old.clone()
-        };
-        if changed == *old {
-            return Ok(Put::Unchanged);
-        }
-        self.store(path, &changed)?;
-        Ok(Put::Replaced)
-    }
-
-    /// Removes a directory and all below it. Looks at everything first, so that a conflict changes nothing.
-    fn remove_tree(&mut self, top: &[u8]) -> Result<(), EditError> {
-        let mut doomed = Vec::new();
-        let mut directories = vec![top.to_vec()];
-        while let Some(directory) = directories.pop() {
-            for entry in self.catalog.list(&directory)? {
-                let path = join(&directory, &entry.name);
-                self.check_editable(&path, &entry)?;
-                if entry.is_directory() {
-                    directories.push(path.clone());
-                }
-                doomed.push((path, entry));
-            }
-        }
-        if let Some(entry) = self.catalog.lookup(top)? {
-            doomed.push((top.to_vec(), entry));
-        }
-        for (path, entry) in &doomed {
-            self.forget(path, entry)?;
-            self.delete_row(path)?;
-        }
-        Ok(())
-    }
-
     /// Takes an entry out of the counters, and its chunks out of their table.
     fn forget(&mut self, path: &[u8], entry: &Entry) -> Result<(), Error> {
         let mut chunks = 0;
         if entry.flags.has(Flags::CHUNKED) {
             let key = PathHash::of(path);
             let sql = "DELETE FROM chunks WHERE md5path_1 = ?1 AND md5path_2 = ?2";
-            let database = &self.catalog.database;
-            chunks = database.connection.execute(sql, [key.0, key.1]).map_err(database.failed("write"))?;
+            chunks = self.execute(sql, params![key.0, key.1])?;
         }
         self.statistics.own.count(entry, chunks as i64, -1);
         Ok(())
-    }
-
-    fn delete_row(&self, path: &[u8]) -> Result<(), Error> {
-        let key = PathHash::of(path);
-        let database = &self.catalog.database;
-        let delete = || {
-            let sql = "DELETE FROM catalog WHERE md5path_1 = ?1 AND md5path_2 = ?2";
-            database.connection.prepare_cached(sql)?.execute([key.0, key.1])
-        };
-        delete().map(drop).map_err(database.failed("write"))
     }
 
     fn store(&self, path: &[u8], row: &Entry) -> Result<(), Error> {
@@ -303,101 +299,19 @@ impl CatalogEditor {
         row.store(&database.connection, PathHash::of(path), parent).map_err(database.failed("write"))
     }
 
-    /// Adds to a directory's link count, which counts the directories in it.
-    fn link(&self, path: &[u8], row: Entry, more: i64) -> Result<(), Error> {
-        if more == 0 {
-            return Ok(());
+    fn store_chunks(&self, path: &[u8], chunks: &[Chunk]) -> Result<(), Error> {
+        let key = PathHash::of(path);
+        let sql = "INSERT INTO chunks (md5path_1, md5path_2, offset, size, hash) VALUES (?1, ?2, ?3, ?4, ?5)";
+        for chunk in chunks {
+            let (offset, size) = (chunk.offset.cast_signed(), chunk.size.cast_signed());
+            self.execute(sql, params![key.0, key.1, offset, size, chunk.hash.digest()])?;
         }
-        self.store(path, &Entry { hardlinks: row.hardlinks.saturating_add_signed(more), ..row })
-    }
-}
-
-fn conflict(path: &[u8], why: &str) -> EditError {
-    EditError::Conflict { path: path.to_vec(), why: why.to_owned() }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::super::create_root;
-    use super::*;
-
-    fn file(content: &[u8]) -> NewEntry {
-        let kind = NewKind::File { hash: Algorithm::Sha1.hash(content).unwrap(), size: content.len() as u64 };
-        NewEntry { kind, permissions: 0o644, mtime: 0, mtime_ns: None, uid: 0, gid: 0 }
+        Ok(())
     }
 
-    fn with_catalog(prepare: &str, test: impl FnOnce(&mut CatalogEditor)) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("catalog");
-        create_root(&path, 0, 0, 240, 0).unwrap();
-        let hash = Algorithm::Sha1.hash(b"").unwrap();
-        let mut editor = CatalogEditor::open(&path, &hash).unwrap();
-        editor.put(b"file", &file(b"twelve bytes")).unwrap();
-        editor.catalog.database.run(prepare).unwrap();
-        editor.statistics.own = editor.catalog.recount().unwrap();
-        test(&mut editor);
-        editor.finish(2, &hash, 0).unwrap();
-        let catalog = Catalog::open(&path, &hash).unwrap();
-        assert_eq!(catalog.statistics().unwrap().own, catalog.recount().unwrap());
-    }
-
-    #[test]
-    fn a_file_in_chunks_goes_with_its_chunks() {
-        let chunked = "UPDATE catalog SET flags = 68, hash = NULL, xattr = x'01' WHERE name = 'file';
-             INSERT INTO chunks SELECT md5path_1, md5path_2, 0, 5, x'00' FROM catalog WHERE name = 'file';
-             INSERT INTO chunks SELECT md5path_1, md5path_2, 5, 7, x'00' FROM catalog WHERE name = 'file';";
-        with_catalog(chunked, |editor| {
-            let own = editor.statistics.own;
-            assert_eq!((own.chunked, own.chunks, own.chunked_size, own.xattr), (1, 2, 12, 1));
-            assert_eq!(editor.put(b"file", &file(b"new")).unwrap(), Put::Replaced);
-            let own = editor.statistics.own;
-            assert_eq!((own.chunked, own.chunks, own.chunked_size, own.xattr, own.file_size), (0, 0, 0, 0, 3));
-        });
-    }
-
-    #[test]
-    fn external_and_special_files_are_counted_out() {
-        with_catalog("UPDATE catalog SET flags = 4 | 128 WHERE name = 'file'", |editor| {
-            assert_eq!(editor.statistics.own.external_file_size, 12);
-            assert!(editor.remove(b"file").unwrap());
-        });
-        with_catalog("UPDATE catalog SET flags = 4 | 16, size = 0, hash = NULL WHERE name = 'file'", |editor| {
-            assert_eq!(editor.statistics.own.special, 1);
-            editor.put(b"file", &NewEntry { kind: NewKind::Directory, ..file(b"") }).unwrap();
-        });
-    }
-
-    #[test]
-    fn what_hangs_together_with_other_entries_is_left_alone() {
-        let cases = [
-            ("UPDATE catalog SET hardlinks = (1 << 32) | 2 WHERE name = 'file'", "hard links"),
-            ("UPDATE catalog SET flags = flags | 32768 WHERE name = 'file'", "internal"),
-            ("UPDATE catalog SET flags = 1 | 2, mode = 16877 WHERE name = 'file'", "another catalog"),
-        ];
-        for (prepare, why) in cases {
-            with_catalog(prepare, |editor| {
-                let before = editor.catalog.lookup(b"file").unwrap();
-                for error in [editor.put(b"file", &file(b"x")).unwrap_err(), editor.remove(b"file").unwrap_err()] {
-                    assert!(error.to_string().contains(why), "{error}");
-                }
-                assert_eq!(editor.catalog.lookup(b"file").unwrap(), before);
-            });
-        }
-    }
-
-    #[test]
-    fn a_directory_with_such_an_entry_stays_whole() {
-        with_catalog("", |editor| {
-            let directory = NewEntry { kind: NewKind::Directory, ..file(b"") };
-            for path in [&b"d"[..], b"d/a", b"d/z"] {
-                editor.put(path, &directory).unwrap();
-            }
-            editor.put(b"d/z/linked", &file(b"x")).unwrap();
-            editor.catalog.database.run("UPDATE catalog SET hardlinks = (1 << 32) | 1 WHERE name = 'linked'").unwrap();
-            assert!(editor.remove(b"d").unwrap_err().to_string().contains("/d/z/linked"));
-            assert!(editor.put(b"d", &file(b"x")).unwrap_err().to_string().contains("/d/z/linked"));
-            assert_eq!(editor.catalog.entries().unwrap(), 6);
-        });
+    fn execute(&self, sql: &str, values: &[&dyn rusqlite::ToSql]) -> Result<usize, Error> {
+        let database = &self.catalog.database;
+        let execute = || database.connection.prepare_cached(sql)?.execute(values);
+        execute().map_err(database.failed("write"))
     }
 }

@@ -1,7 +1,9 @@
 //! Rows of a catalog's main table.
 
+use super::super::Error;
 use super::super::database::{Text, bytes};
 use super::super::hash::{Algorithm, ContentHash};
+use super::super::xattr::Xattrs;
 
 use super::PathHash;
 
@@ -33,6 +35,15 @@ impl Flags {
 
     const HASH_SHIFT: u32 = 8;
     const COMPRESSION_SHIFT: u32 = 11;
+
+    /// The bits that say how objects are named and compressed.
+    pub(crate) fn stored_as(algorithm: Algorithm, compression: Compression) -> u32 {
+        let compression = match compression {
+            Compression::Zlib => 0,
+            Compression::None => 1,
+        };
+        (algorithm.flag_bits() << Self::HASH_SHIFT) | (compression << Self::COMPRESSION_SHIFT)
+    }
 
     /// Tells whether any of these bits is set.
     pub fn has(self, bits: u32) -> bool {
@@ -121,6 +132,11 @@ impl Entry {
     /// The algorithm that names its objects.
     pub fn algorithm(&self) -> Option<Algorithm> {
         Algorithm::from_flag_bits((self.flags.0 >> Flags::HASH_SHIFT) & 7)
+    }
+
+    /// Its extended attributes.
+    pub fn xattrs(&self) -> Result<Xattrs, Error> {
+        self.xattr.as_deref().map_or(Ok(Xattrs::new()), Xattrs::unpack)
     }
 
     /// The columns that [`Entry::from_row`] reads, for a catalog of a schema revision.

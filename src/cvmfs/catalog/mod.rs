@@ -9,9 +9,10 @@ mod read;
 mod schema;
 mod statistics;
 
-pub use edit::{CatalogEditor, EditError, NewEntry, NewKind, Put};
+pub(crate) use edit::{CatalogEditor, Groups};
 pub use entry::{Compression, Entry, Flags};
+pub(crate) use path::split;
 pub use path::{PathHash, join};
-pub use read::{Catalog, Chunk, NestedCatalog};
+pub use read::{Catalog, Chunk, Content, NestedCatalog};
 pub use schema::create_root;
 pub use statistics::{Counters, Statistics};

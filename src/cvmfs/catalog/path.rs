@@ -29,7 +29,7 @@ pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 /// The directory that a path lies in, and its name there; `None` for the root.
-pub(super) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     match path.iter().rposition(|b| *b == b'/') {
         Some(at) => Some((&path[..at], &path[at + 1..])),
         None if path.is_empty() => None,

@@ -1,5 +1,6 @@
 //! Reading a catalog.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use rusqlite::OptionalExtension;
@@ -8,7 +9,7 @@ use super::super::Error;
 use super::super::database::{Database, bytes};
 use super::super::hash::{Algorithm, ContentHash};
 use super::schema::VERSION;
-use super::{Counters, Entry, Flags, PathHash, Statistics};
+use super::{Counters, Entry, PathHash, Statistics};
 
 /// A piece of a large file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,15 @@ pub struct Chunk {
     pub size: u64,
     /// Its object.
     pub hash: ContentHash,
+}
+
+/// Where a file's content is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// In one object.
+    Whole(ContentHash),
+    /// In several, in their order.
+    Chunks(Vec<Chunk>),
 }
 
 /// Another catalog that continues this one.
@@ -144,14 +154,19 @@ impl Catalog {
 
     /// The counters of this catalog alone as its rows state them: what `statistics().own` must be.
     pub fn recount(&self) -> Result<Counters, Error> {
+        self.count("")
+    }
+
+    /// Counts the rows that a join selects.
+    pub(super) fn count(&self, join: &str) -> Result<Counters, Error> {
         let columns = Entry::columns(self.schema_revision);
         let sql = format!(
             "SELECT {columns}, (SELECT count(*) FROM chunks \
-             WHERE chunks.md5path_1 = catalog.md5path_1 AND chunks.md5path_2 = catalog.md5path_2) FROM catalog"
+             WHERE chunks.md5path_1 = catalog.md5path_1 AND chunks.md5path_2 = catalog.md5path_2) FROM catalog {join}"
         );
         let count = || -> rusqlite::Result<Counters> {
             let mut counters = Counters::default();
-            let mut statement = self.database.connection.prepare(&sql)?;
+            let mut statement = self.database.connection.prepare_cached(&sql)?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 counters.count(&Entry::from_row(row)?, row.get(12)?, 1);
@@ -159,6 +174,31 @@ impl Catalog {
             Ok(counters)
         };
         count().map_err(self.database.failed("read"))
+    }
+
+    /// Directories and the number of entries directly in each, by the directory's key.
+    pub(in super::super) fn children_by_directory(&self) -> Result<HashMap<PathHash, u64>, Error> {
+        let count = || -> rusqlite::Result<HashMap<PathHash, u64>> {
+            let sql = "SELECT parent_1, parent_2, count(*) FROM catalog GROUP BY parent_1, parent_2";
+            let mut statement = self.database.connection.prepare(sql)?;
+            let rows = statement
+                .query_map([], |row| Ok((PathHash(row.get(0)?, row.get(1)?), row.get::<_, i64>(2)?.cast_unsigned())))?;
+            rows.collect()
+        };
+        count().map_err(self.database.failed("read"))
+    }
+
+    /// The directories in a directory.
+    pub(in super::super) fn directories(&self, directory: &[u8]) -> Result<Vec<Entry>, Error> {
+        let key = PathHash::of(directory);
+        let columns = Entry::columns(self.schema_revision);
+        let sql =
+            format!("SELECT {columns} FROM catalog WHERE parent_1 = ?1 AND parent_2 = ?2 AND flags & 1 ORDER BY name");
+        let list = || -> rusqlite::Result<Vec<Entry>> {
+            let mut statement = self.database.connection.prepare_cached(&sql)?;
+            statement.query_map([key.0, key.1], Entry::from_row)?.collect()
+        };
+        list().map_err(self.database.failed("read"))
     }
 
     /// Entries in it, hidden ones among them.
@@ -169,11 +209,6 @@ impl Catalog {
             .query_row("SELECT count(*) FROM catalog", [], |row| row.get(0))
             .map_err(self.database.failed("read"))?;
         Ok(count.cast_unsigned())
-    }
-
-    /// Tells whether the root of this catalog is a directory that stands in it.
-    pub(super) fn is_transition(entry: &Entry) -> bool {
-        entry.flags.has(Flags::NESTED_MOUNTPOINT | Flags::BIND_MOUNTPOINT)
     }
 
     fn number(&self, key: &str) -> Result<Option<i64>, Error> {

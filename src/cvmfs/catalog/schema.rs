@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::super::Error;
-use super::super::database::Database;
+use super::super::database::{Database, Text};
+use super::path::split;
 use super::{Counters, Entry, Flags, PathHash, Statistics};
 
 /// The only schema of catalogs that are written today.
@@ -24,6 +25,21 @@ CREATE TABLE nested_catalogs (path TEXT, sha1 TEXT, size INTEGER, CONSTRAINT pk_
 CREATE TABLE bind_mountpoints (path TEXT, sha1 TEXT, size INTEGER, CONSTRAINT pk_bind_mountpoints PRIMARY KEY (path));
 CREATE TABLE statistics (counter TEXT, value INTEGER, CONSTRAINT pk_statistics PRIMARY KEY (counter));
 ";
+
+/// Writes the catalog that begins at a directory other than the root: empty but for its root entry.
+pub(super) fn create_nested(path: &Path, mount: &[u8], root: &Entry) -> Result<(), Error> {
+    let database = Database::create(path, "a new nested catalog", "2.5", REVISION, TABLES)?;
+    database.begin()?;
+    database.set_property("revision", "0")?;
+    let prefix = [b"/", mount].concat();
+    let set = "INSERT OR REPLACE INTO properties (key, value) VALUES ('root_prefix', ?1)";
+    database.connection.execute(set, [Text(&prefix)]).map_err(database.failed("write"))?;
+    let parent = split(mount).map_or(PathHash::NONE, |(parent, _)| PathHash::of(parent));
+    root.store(&database.connection, PathHash::of(mount), parent).map_err(database.failed("write"))?;
+    Statistics::default().store(&database)?;
+    database.commit()?;
+    database.close()
+}
 
 /// Writes the root catalog of a new repository: revision 1, one empty directory (mode 0755).
 pub fn create_root(path: &Path, uid: u32, gid: u32, ttl: u64, now: i64) -> Result<(), Error> {

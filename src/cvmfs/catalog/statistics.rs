@@ -79,8 +79,22 @@ impl Counters {
         }
     }
 
+    /// Takes other counters away.
+    pub fn subtract(&mut self, other: &Self) {
+        for (name, value) in other.named() {
+            if let Some(field) = self.field(name) {
+                *field -= value;
+            }
+        }
+    }
+
+    /// Entries of any kind.
+    pub fn entries(&self) -> i64 {
+        self.regular + self.symlink + self.special + self.directory
+    }
+
     /// Counts an entry with so many chunks, or with `sign` -1 takes it out again (`DeltaCounters::ApplyDelta`).
-    pub(super) fn count(&mut self, entry: &Entry, chunks: i64, sign: i64) {
+    pub(in super::super) fn count(&mut self, entry: &Entry, chunks: i64, sign: i64) {
         let size = sign * entry.size.cast_signed();
         if entry.is_directory() {
             self.directory += sign;

@@ -1,22 +1,28 @@
 //! Changing a stratum 0: what every change has in common, from the lock to the manifest that makes it true.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::super::catalog::{Chunk, Compression, Content, Entry};
+use super::super::edit::{NewKind, Objects};
 use super::super::fetch::fetch_small;
 use super::super::hash::{ContentHash, ObjectKind};
 use super::super::history::History;
 use super::super::keys::SigningKeys;
 use super::super::manifest::{self, Manifest};
-use super::super::object;
+use super::super::object::{self, ObjectReader};
 use super::super::reader::{Expiry, Reader, check_listed};
 use super::super::reflog::{self, Reflog};
 use super::super::settings::Settings;
 use super::super::signature::Letter;
-use super::super::staging::{Staged, Staging};
+use super::super::staging::{StageError, Staged, Staging};
 use super::super::{Error, durable};
 use super::repair::{self, NEXT};
 use super::{RepositoryLock, Stratum0, add_bytes, add_file, make_public, write_public};
+
+/// Bytes of an object that are read of files which CernVM-FS itself looks at.
+const SMALL_FILE: u64 = 16 << 20;
 
 /// A stratum 0 that is being changed: locked, verified, and in order. Dropping it leaves the repository as it was.
 pub(super) struct Change {
@@ -120,6 +126,29 @@ impl Change {
         Ok(manifest)
     }
 
+    /// Stores a file's content; gives what an entry needs of it.
+    pub(super) fn store(&mut self, content: &mut dyn Read) -> Result<NewKind, StageError> {
+        let staged = self.staging.add(ObjectKind::File, content)?;
+        let compression = Compression::Zlib;
+        Ok(NewKind::File { content: Content::Whole(staged.hash), size: staged.size, compression })
+    }
+
+    /// The content of an object, of this revision or of those before.
+    pub(super) fn object(
+        &self,
+        hash: &ContentHash,
+        kind: ObjectKind,
+        compression: Compression,
+    ) -> Result<ObjectReader, Error> {
+        match self.staging.staged(hash, kind) {
+            Some(path) => {
+                let file = File::open(path).map_err(Error::io(format!("read {}", path.display())))?;
+                ObjectReader::new(Box::new(file), *hash, compression)
+            }
+            None => self.reader.object(hash, kind, compression),
+        }
+    }
+
     fn write_history(&mut self, manifest: &Manifest, edit: EditTags<'_>) -> Result<Staged, Error> {
         let path = self.staging.directory().join("history");
         let history = match &self.reader.manifest().history {
@@ -165,6 +194,32 @@ impl Change {
         }
         let found = Manifest::parse(&Letter::parse(&bytes, "manifest")?)?;
         Err(Error::Overtaken { base: self.reader.manifest().revision, found: found.revision })
+    }
+}
+
+impl Objects for Change {
+    fn store_catalog(&mut self, file: &Path) -> Result<(ContentHash, u64), Error> {
+        let staged = add_file(&mut self.staging, ObjectKind::Catalog, file)?;
+        Ok((staged.hash, staged.size))
+    }
+
+    fn empty_file(&mut self) -> Result<NewKind, Error> {
+        self.store(&mut io::empty()).map_err(|error| match error {
+            StageError::Content(source) => Error::Io { what: "read from memory".into(), source },
+            StageError::Store(error) => error,
+        })
+    }
+
+    fn read_small(&mut self, entry: &Entry, chunks: &[Chunk]) -> Result<Vec<u8>, Error> {
+        let whole = entry.hash.map(|hash| (hash, ObjectKind::File));
+        let pieces = whole.into_iter().chain(chunks.iter().map(|chunk| (chunk.hash, ObjectKind::Chunk)));
+        let compression = entry.compression().ok_or_else(|| Error::Unsupported("the compression of a file".into()))?;
+        let mut bytes = Vec::new();
+        for (hash, kind) in pieces {
+            let mut reader = self.object(&hash, kind, compression)?.take(SMALL_FILE);
+            reader.read_to_end(&mut bytes).map_err(Error::io(format!("read object {hash}")))?;
+        }
+        Ok(bytes)
     }
 }
 

@@ -1,19 +1,19 @@
-//! A revision in the making: a private copy of the root catalog that is edited in place, and staged objects.
+//! A revision in the making: private copies of the catalogs that are edited in place, and staged objects.
 
-use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
 
 use super::super::Error;
-use super::super::catalog::{CatalogEditor, Compression};
+use super::super::catalog::Compression;
+use super::super::edit::{NewKind, TreeEditor};
 use super::super::hash::{ContentHash, ObjectKind};
 use super::super::history::{History, Tag};
 use super::super::manifest::Manifest;
-use super::super::object::{self, ObjectReader};
+use super::super::object::ObjectReader;
 use super::super::reader::Reader;
+use super::super::settings::Settings;
 use super::super::staging::{StageError, Staged};
 use super::change::{Change, Next};
-use super::{RepositoryLock, Stratum0, add_file};
+use super::{RepositoryLock, Stratum0};
 
 /// A tag to be set on the new revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,19 +27,16 @@ pub struct NewTag<'a> {
 /// A revision in the making. It holds the repository's lock; dropping it leaves the repository as it was.
 pub struct Draft {
     // Dropped first: the lock, which is in `change`, goes last.
-    catalog: CatalogEditor,
-    catalog_file: PathBuf,
+    tree: TreeEditor,
     change: Change,
 }
 
 impl Draft {
     pub(super) fn begin(stratum0: &Stratum0, lock: RepositoryLock, now: i64) -> Result<Self, Error> {
         let change = Change::begin(stratum0, lock, now)?;
-        let catalog_file = change.staging.directory().join("catalog");
-        let root_hash = change.reader.manifest().root_hash;
-        object::unpack(change.reader.fetch(), &root_hash, ObjectKind::Catalog, &catalog_file)?;
-        let catalog = CatalogEditor::open(&catalog_file, &root_hash)?;
-        Ok(Self { catalog, catalog_file, change })
+        let directory = change.staging.directory().to_owned();
+        let tree = TreeEditor::open(&change.reader, directory, change.settings.auto_catalogs)?;
+        Ok(Self { tree, change })
     }
 
     /// The repository at the revision that this one is made on top of.
@@ -47,19 +44,19 @@ impl Draft {
         &self.change.reader
     }
 
-    /// The catalog as it is now.
-    pub fn catalog(&self) -> &CatalogEditor {
-        &self.catalog
+    /// How the repository is published.
+    pub fn settings(&self) -> &Settings {
+        &self.change.settings
     }
 
-    /// The catalog, to change it.
-    pub fn catalog_mut(&mut self) -> &mut CatalogEditor {
-        &mut self.catalog
+    /// The tree as it is now, to look at it and to change it.
+    pub fn tree(&mut self) -> &mut TreeEditor {
+        &mut self.tree
     }
 
-    /// Stores a file's content.
-    pub fn store(&mut self, content: &mut dyn Read) -> Result<Staged, StageError> {
-        self.change.staging.add(ObjectKind::File, content)
+    /// Stores a file's content; gives what an entry needs of it.
+    pub fn store(&mut self, content: &mut dyn Read) -> Result<NewKind, StageError> {
+        self.change.store(content)
     }
 
     /// The content of an object, of this revision or of those before.
@@ -69,25 +66,20 @@ impl Draft {
         kind: ObjectKind,
         compression: Compression,
     ) -> Result<ObjectReader, Error> {
-        match self.change.staging.staged(hash, kind) {
-            Some(path) => {
-                let file = File::open(path).map_err(Error::io(format!("read {}", path.display())))?;
-                ObjectReader::new(Box::new(file), *hash, compression)
-            }
-            None => self.change.reader.object(hash, kind, compression),
-        }
+        self.change.object(hash, kind, compression)
     }
 
     /// Publishes the revision: the manifest that is there when this returns is the new one, and durable.
     ///
     /// `passing` hears the name of each step as it is passed; it is for tests that kill the process there.
     pub fn commit(self, tag: Option<NewTag<'_>>, now: i64, passing: &dyn Fn(&str)) -> Result<Manifest, Error> {
-        let Self { catalog, catalog_file, mut change } = self;
-        let (now, base) = (change.time(now), change.reader.manifest());
-        catalog.finish(base.revision + 1, &base.root_hash, now)?;
-        let root = add_file(&mut change.staging, ObjectKind::Catalog, &catalog_file)?;
+        let Self { tree, mut change } = self;
+        let now = change.time(now);
+        let (revision, previous) = (change.reader.manifest().revision + 1, change.reader.manifest().root_hash);
+        let root = tree.finish(revision, &previous, now, &mut change)?;
+        let root = Some(Staged { hash: root.root, size: root.size });
         let mut set_tags = |history: &History, manifest: &Manifest| set_tags(history, manifest, tag);
-        change.commit(Next { root: Some(root), tags: Some(&mut set_tags), reflog: None, manifest: None }, now, passing)
+        change.commit(Next { root, tags: Some(&mut set_tags), reflog: None, manifest: None }, now, passing)
     }
 }
 

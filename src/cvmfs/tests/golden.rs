@@ -142,32 +142,21 @@ fn the_certificate_object_is_the_key_directory_s_file() {
 }
 
 #[test]
-fn what_cannot_be_edited_yet_is_refused_by_name() {
-    for (name, why) in [("sample.example.org", "nested catalogs"), ("shake.example.org", "shake128")] {
-        let (_directory, stratum0, _) = open(name);
-        let before = std::fs::read(stratum0.directory().join(".cvmfspublished")).unwrap();
-        let error = stratum0.begin(stratum0.lock().unwrap().unwrap(), NOW).err().unwrap();
-        assert!(matches!(error, Error::Unsupported(_)) && error.to_string().contains(why), "{error}");
-        assert_eq!(std::fs::read(stratum0.directory().join(".cvmfspublished")).unwrap(), before);
-        assert_eq!(std::fs::read_dir(stratum0.directory().join("data/txn")).unwrap().count(), 0);
-    }
-}
-
-#[test]
-fn a_flat_revision_of_the_real_tools_can_be_published_on() {
-    // Revision 1 has no nested catalogs. Going back to it is what an undo does.
-    let (_directory, stratum0, reader) = open("sample.example.org");
-    let first = reader.revisions().map(Result::unwrap).find(|revision| revision.revision == 1).unwrap();
-    let signing = SigningKeys::load(&stratum0.directory().join("../keys"), "sample.example.org").unwrap();
-    let manifest = crate::cvmfs::manifest::Manifest { root_hash: first.root_hash, ..reader.manifest().clone() };
-    let sealed = manifest.seal(Algorithm::Sha1, &signing.key).unwrap();
-    std::fs::write(stratum0.directory().join(".cvmfspublished"), sealed).unwrap();
-
+fn the_real_tools_repositories_are_published_on() {
+    let name = "sample.example.org";
+    let (_directory, stratum0, before) = open(name);
     let mut draft = stratum0.begin(stratum0.lock().unwrap().unwrap(), NOW).unwrap();
     super::support::put(&mut draft, "a/b", "ours");
+    super::support::put(&mut draft, "sw/tool/1.0/ours", "in a nested catalog of theirs");
+    super::support::put(&mut draft, "sw/tool/2.0/.cvmfscatalog", "");
+    assert!(draft.tree().remove(b"sw/tool/1.1").unwrap());
+    assert!(draft.tree().remove(b"conditions/.cvmfscatalog").unwrap());
     draft.commit(None, NOW, &|_| {}).unwrap();
     let reader = stratum0.reader(Expiry::Refuse { now: NOW }).unwrap();
     assert_eq!(reader.manifest().revision, 4);
     check(&reader, stratum0.directory());
-    assert_eq!(reader.tree().unwrap().list(b"").unwrap().len(), 2);
+    let root = reader.catalog(&reader.manifest().root_hash).unwrap();
+    assert_eq!(root.previous_revision().unwrap(), Some(before.manifest().root_hash));
+    let mounts: Vec<_> = root.nested().unwrap().into_iter().map(|nested| nested.path).collect();
+    assert_eq!(mounts, [&b"sw/tool/1.0"[..], b"sw/tool/2.0"]);
 }

@@ -5,11 +5,14 @@ use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
-use crate::cvmfs::catalog::{NewEntry, NewKind};
+use crate::cvmfs::catalog::{Counters, Entry};
+use crate::cvmfs::edit::{NewEntry, NewKind};
+use crate::cvmfs::hash::ContentHash;
 use crate::cvmfs::keys::NewKeys;
 use crate::cvmfs::manifest::Manifest;
 use crate::cvmfs::reader::{Expiry, Reader};
 use crate::cvmfs::stratum0::{CreateOptions, Draft, NewTag, Stratum0};
+use crate::cvmfs::xattr::Xattrs;
 
 pub(crate) const NAME: &str = "test.example.org";
 
@@ -73,12 +76,11 @@ impl Sandbox {
 }
 
 pub(crate) fn file(draft: &mut Draft, content: &[u8]) -> NewKind {
-    let staged = draft.store(&mut &content[..]).unwrap();
-    NewKind::File { hash: staged.hash, size: staged.size }
+    draft.store(&mut &content[..]).unwrap()
 }
 
 pub(crate) fn entry(kind: NewKind) -> NewEntry {
-    NewEntry { kind, permissions: 0o644, mtime: 1_700_000_000, mtime_ns: None, uid: 1, gid: 2 }
+    NewEntry { kind, permissions: 0o644, mtime: 1_700_000_000, mtime_ns: None, uid: 1, gid: 2, xattrs: Xattrs::new() }
 }
 
 /// Puts a file and the directories that it needs.
@@ -86,12 +88,12 @@ pub(crate) fn put(draft: &mut Draft, path: &str, content: &str) {
     let parts: Vec<_> = path.split('/').collect();
     for end in 1..parts.len() {
         let parent = parts[..end].join("/");
-        if draft.catalog().catalog().lookup(parent.as_bytes()).unwrap().is_none() {
-            draft.catalog_mut().put(parent.as_bytes(), &entry(NewKind::Directory)).unwrap();
+        if draft.tree().lookup(parent.as_bytes()).unwrap().is_none() {
+            draft.tree().put(parent.as_bytes(), &entry(NewKind::Directory)).unwrap();
         }
     }
     let kind = file(draft, content.as_bytes());
-    draft.catalog_mut().put(path.as_bytes(), &entry(kind)).unwrap();
+    draft.tree().put(path.as_bytes(), &entry(kind)).unwrap();
 }
 
 pub(crate) fn read(reader: &Reader, path: &str) -> String {
@@ -101,9 +103,8 @@ pub(crate) fn read(reader: &Reader, path: &str) -> String {
 pub(crate) fn check(reader: &Reader, directory: &Path) {
     use crate::cvmfs::reflog::{self, Reflog};
     let manifest = reader.manifest();
-    let catalog = reader.catalog(&manifest.root_hash).unwrap();
-    assert_eq!(catalog.revision().unwrap(), manifest.revision);
-    assert_eq!(catalog.statistics().unwrap().own, catalog.recount().unwrap());
+    assert_eq!(reader.catalog(&manifest.root_hash).unwrap().revision().unwrap(), manifest.revision);
+    let rows = check_catalog(reader, &manifest.root_hash, b"").1;
     let mut tree = reader.tree().unwrap();
     let mut entries = Vec::new();
     tree.walk(b"", |path, entry| {
@@ -111,10 +112,17 @@ pub(crate) fn check(reader: &Reader, directory: &Path) {
         Ok(())
     })
     .unwrap();
-    assert_eq!(entries.len() as u64, catalog.entries().unwrap(), "rows that no directory leads to");
+    assert_eq!(entries.len() as u64, rows, "rows that no directory leads to");
     for (path, entry) in &entries {
         if entry.is_directory() {
             let children = tree.list(path).unwrap();
+            let mut groups = std::collections::HashMap::new();
+            for child in children.iter().filter(|child| child.is_file() && child.hardlink_group() != 0) {
+                *groups.entry(child.hardlinks).or_insert(0) += 1;
+            }
+            for (hardlinks, found) in groups {
+                assert_eq!(hardlinks as u32, found, "links of a group");
+            }
             let directories = children.iter().filter(|child| child.is_directory()).count();
             assert_eq!(entry.link_count() as usize, 2 + directories, "links of {:?}", String::from_utf8_lossy(path));
         } else if entry.is_file() {
@@ -131,6 +139,30 @@ pub(crate) fn check(reader: &Reader, directory: &Path) {
     for hash in [Some(manifest.root_hash), Some(manifest.certificate), manifest.history, manifest.metainfo] {
         assert!(reflog.contains(&hash.unwrap()).unwrap());
     }
+}
+
+/// Checks a catalog and all below it; gives their counters together, and their rows without the doubled ones.
+fn check_catalog(reader: &Reader, hash: &ContentHash, mount: &[u8]) -> (Counters, u64) {
+    let catalog = reader.catalog(hash).unwrap();
+    let stated = catalog.statistics().unwrap();
+    assert_eq!(stated.own, catalog.recount().unwrap(), "counters of /{}", String::from_utf8_lossy(mount));
+    let (mut subtree, mut rows) = (Counters::default(), catalog.entries().unwrap());
+    let nested = catalog.nested().unwrap();
+    assert_eq!(stated.own.nested as usize, nested.len());
+    for nested in nested {
+        let inner = reader.catalog(&nested.hash).unwrap();
+        let point = catalog.lookup(&nested.path).unwrap().unwrap();
+        let root = inner.lookup(&nested.path).unwrap().unwrap();
+        assert_eq!((point.flags.0, root.flags.0), (3, 33));
+        assert_eq!(Entry { flags: root.flags, ..point }, root);
+        let (total, inner_rows) = check_catalog(reader, &nested.hash, &nested.path);
+        subtree.add(&total);
+        rows += inner_rows - 1;
+    }
+    assert_eq!(stated.subtree, subtree, "counters below /{}", String::from_utf8_lossy(mount));
+    let mut total = stated.own;
+    total.add(&subtree);
+    (total, rows)
 }
 
 /// Unpacks a golden repository; gives its base and its keys.

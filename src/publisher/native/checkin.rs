@@ -10,7 +10,9 @@ use std::path::Path;
 
 use nix::libc;
 
-use crate::cvmfs::catalog::{Entry, Flags, NewEntry, NewKind, join};
+use crate::cvmfs::catalog::{Entry, join};
+use crate::cvmfs::edit::{NewEntry, NewKind};
+use crate::cvmfs::xattr::Xattrs;
 use crate::domain::tree::EntryPath;
 use crate::publisher::PublisherError;
 
@@ -68,10 +70,9 @@ fn check_in_directory(
     directory: &EntryPath,
     pending: &mut Vec<EntryPath>,
 ) -> Result<(), PublisherError> {
-    let listed = transaction.draft.catalog().catalog().list(directory.as_bytes());
-    let listed = listed.map_err(translate(&transaction.repository, "read its catalog"))?;
-    let visible = listed.into_iter().filter(|entry| !entry.flags.has(Flags::HIDDEN));
-    let mut before: BTreeMap<Vec<u8>, Entry> = visible.map(|entry| (entry.name.clone(), entry)).collect();
+    let listed = transaction.draft.tree().list(directory.as_bytes());
+    let listed = listed.map_err(translate(&transaction.repository, "read its catalogs"))?;
+    let mut before: BTreeMap<Vec<u8>, Entry> = listed.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
     let place = checkout.place(directory.as_bytes());
     for name in names(&place, directory)? {
         let path = entry_path(directory, name.as_bytes())?;
@@ -109,6 +110,7 @@ fn check_in_entry(
         mtime_ns: same_time.map_or_else(|| u32::try_from(metadata.mtime_nsec()).ok(), |old| old.mtime_ns),
         uid: transaction.owner.uid,
         gid: transaction.owner.gid,
+        xattrs: Xattrs::new(),
     };
     if file_type.is_dir() {
         // A directory that gets another entry is still its owner's.
@@ -130,8 +132,10 @@ fn check_in_entry(
         }
         let mut file = open(&place, metadata)?;
         entry.kind = transaction.store(path, metadata.len(), &mut file)?;
-        let content = if let NewKind::File { hash, .. } = &entry.kind { Some(*hash) } else { None };
-        let same_content = old.filter(|old| old.is_file() && old.hash == content);
+        let same_content = match old.filter(|old| old.is_file()) {
+            Some(old) if transaction.has_content(path, old, &entry.kind)? => Some(old),
+            _ => None,
+        };
         if let (Some(old), Some(_), Some(_)) = (same_content, same_permissions, same_time) {
             (entry.uid, entry.gid) = (old.uid, old.gid);
         }

@@ -57,7 +57,7 @@ impl Checkout {
     }
 
     /// Makes the tree of a transaction, with the changes that it has so far.
-    pub(super) fn make(transaction: &NativeTransaction) -> Result<Self, PublisherError> {
+    pub(super) fn make(transaction: &mut NativeTransaction) -> Result<Self, PublisherError> {
         let entries = plan(transaction)?;
         let root = transaction.scratch.join("checkout");
         remove_tree(&root).map_err(io_error(format!("clean {}", root.display())))?;
@@ -85,7 +85,7 @@ impl Checkout {
 
     fn make_entry(
         &mut self,
-        transaction: &NativeTransaction,
+        transaction: &mut NativeTransaction,
         path: &[u8],
         entry: &Entry,
     ) -> Result<(), PublisherError> {
@@ -125,15 +125,15 @@ impl Drop for Checkout {
 }
 
 /// Lists what is to be made, parents first, and refuses what is too much before anything is written.
-fn plan(transaction: &NativeTransaction) -> Result<Vec<(Vec<u8>, Entry)>, PublisherError> {
+fn plan(transaction: &mut NativeTransaction) -> Result<Vec<(Vec<u8>, Entry)>, PublisherError> {
     let limits = transaction.limits;
-    let catalog = transaction.draft.catalog().catalog();
-    let Some(top) = transaction.lookup(&transaction.lease)? else { return Ok(Vec::new()) };
+    let lease = transaction.lease.clone();
+    let Some(top) = transaction.lookup(&lease)? else { return Ok(Vec::new()) };
     let (mut bytes, mut entries) = (0_u64, vec![(transaction.lease.as_bytes().to_vec(), top)]);
     let mut pending = vec![transaction.lease.as_bytes().to_vec()];
     while let Some(directory) = pending.pop() {
-        let children = catalog.list(&directory).map_err(translate(&transaction.repository, "read its catalog"))?;
-        for entry in children.into_iter().filter(|entry| !entry.flags.has(Flags::HIDDEN)) {
+        let children = transaction.draft.tree().list(&directory);
+        for entry in children.map_err(translate(&transaction.repository, "read its catalogs"))? {
             let path = join(&directory, &entry.name);
             if entry.is_directory() {
                 pending.push(path.clone());
@@ -160,21 +160,19 @@ fn plan(transaction: &NativeTransaction) -> Result<Vec<(Vec<u8>, Entry)>, Publis
 }
 
 fn write_content(
-    transaction: &NativeTransaction,
+    transaction: &mut NativeTransaction,
     path: &[u8],
     entry: &Entry,
     mut file: File,
 ) -> Result<(), PublisherError> {
     let shown = String::from_utf8_lossy(path);
-    let format = |error| translate(&transaction.repository, "read a file of it")(error);
+    let repository = transaction.repository.clone();
+    let format = |error| translate(&repository, "read a file of it")(error);
     let unknown = || format(crate::cvmfs::Error::Unsupported(format!("the hash or compression algorithm of /{shown}")));
-    let (algorithm, compression) = (entry.algorithm().ok_or_else(unknown)?, entry.compression().ok_or_else(unknown)?);
+    let compression = entry.compression().ok_or_else(unknown)?;
     let (kind, pieces) = match entry.hash {
         Some(hash) => (ObjectKind::File, vec![Chunk { offset: 0, size: entry.size, hash }]),
-        None => {
-            let catalog = transaction.draft.catalog().catalog();
-            (ObjectKind::Chunk, catalog.chunks(path, algorithm).map_err(format)?)
-        }
+        None => (ObjectKind::Chunk, transaction.draft.tree().chunks(path, entry).map_err(format)?),
     };
     for piece in pieces {
         let reader = transaction.draft.object(&piece.hash, kind, compression).map_err(format)?;

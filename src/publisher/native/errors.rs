@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::cvmfs::Error;
-use crate::cvmfs::catalog::EditError;
+use crate::cvmfs::edit::EditError;
 use crate::cvmfs::staging::StageError;
 use crate::domain::names::RepositoryName;
 use crate::domain::tree::EntryPath;

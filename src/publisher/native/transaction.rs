@@ -4,8 +4,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::crash;
-use crate::cvmfs::catalog::{NewEntry, NewKind, Put};
+use crate::cvmfs::catalog::{Content, Entry};
+use crate::cvmfs::edit::{EditError, NewEntry, NewKind, Put};
 use crate::cvmfs::stratum0::{Draft, NewTag};
+use crate::cvmfs::xattr::Xattrs;
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::tree::{ChangedPath, EntryKind, EntryMeta, EntryPath};
 use crate::publisher::{PublisherError, Revision, Transaction};
@@ -51,7 +53,7 @@ impl NativeTransaction {
         let lease = lease.map_err(|error| conflict(&EntryPath::base(), error.to_string()))?;
         let manifest = draft.base().manifest();
         let base = Revision { number: manifest.revision, root_hash: manifest.root_hash.to_string() };
-        let transaction = Self {
+        let mut transaction = Self {
             repository: repository.clone(),
             lease,
             draft,
@@ -70,7 +72,7 @@ impl NativeTransaction {
     }
 
     /// Refuses a lease path that leads through, or to, something else than a directory.
-    fn check_lease(&self) -> Result<(), PublisherError> {
+    fn check_lease(&mut self) -> Result<(), PublisherError> {
         let mut next = Some(self.lease.clone());
         while let Some(path) = next {
             match self.lookup(&path)? {
@@ -83,9 +85,8 @@ impl NativeTransaction {
         Ok(())
     }
 
-    pub(super) fn lookup(&self, path: &EntryPath) -> Result<Option<crate::cvmfs::catalog::Entry>, PublisherError> {
-        let found = self.draft.catalog().catalog().lookup(path.as_bytes());
-        found.map_err(translate(&self.repository, "read its catalog"))
+    pub(super) fn lookup(&mut self, path: &EntryPath) -> Result<Option<Entry>, PublisherError> {
+        self.draft.tree().lookup(path.as_bytes()).map_err(translate(&self.repository, "read its catalogs"))
     }
 
     /// Refuses what must not go on.
@@ -106,8 +107,17 @@ impl NativeTransaction {
     /// Writes an entry and notes the change.
     pub(super) fn write(&mut self, path: &EntryPath, entry: &NewEntry) -> Result<(), PublisherError> {
         self.make_parents(path)?;
-        let is_directory = entry.kind == NewKind::Directory;
-        match self.draft.catalog_mut().put(path.as_bytes(), entry) {
+        let put = self.draft.tree().put(path.as_bytes(), entry);
+        self.note(path, entry.kind == NewKind::Directory, put)
+    }
+
+    fn note(
+        &mut self,
+        path: &EntryPath,
+        is_directory: bool,
+        put: Result<Put, EditError>,
+    ) -> Result<(), PublisherError> {
+        match put {
             Ok(Put::Added) => self.changes.added(path),
             Ok(Put::Replaced) => self.changes.modified(path, is_directory),
             Ok(Put::Unchanged) => {}
@@ -118,7 +128,7 @@ impl NativeTransaction {
 
     /// Removes an entry and notes the change.
     pub(super) fn erase(&mut self, path: &EntryPath) -> Result<bool, PublisherError> {
-        match self.draft.catalog_mut().remove(path.as_bytes()) {
+        match self.draft.tree().remove(path.as_bytes()) {
             Ok(true) => self.changes.removed(path),
             Ok(false) => return Ok(false),
             Err(error) => return Err(self.edit_failed(error)),
@@ -126,8 +136,8 @@ impl NativeTransaction {
         Ok(true)
     }
 
-    fn edit_failed(&mut self, error: crate::cvmfs::catalog::EditError) -> PublisherError {
-        self.broken |= matches!(error, crate::cvmfs::catalog::EditError::Store(_));
+    fn edit_failed(&mut self, error: EditError) -> PublisherError {
+        self.broken |= matches!(error, EditError::Store(_));
         translate_edit(&self.repository)(error)
     }
 
@@ -151,13 +161,30 @@ impl NativeTransaction {
                 mtime_ns: None,
                 uid: self.owner.uid,
                 gid: self.owner.gid,
+                xattrs: Xattrs::new(),
             };
-            match self.draft.catalog_mut().put(parent.as_bytes(), &entry) {
+            match self.draft.tree().put(parent.as_bytes(), &entry) {
                 Ok(_) => self.changes.added(&parent),
                 Err(error) => return Err(self.edit_failed(error)),
             }
         }
         Ok(())
+    }
+
+    /// Tells whether a file has a content that was just stored.
+    pub(super) fn has_content(
+        &mut self,
+        path: &EntryPath,
+        entry: &Entry,
+        stored: &NewKind,
+    ) -> Result<bool, PublisherError> {
+        let chunks = self.draft.tree().chunks(path.as_bytes(), entry);
+        let chunks = chunks.map_err(translate(&self.repository, "read its catalogs"))?;
+        Ok(match stored {
+            NewKind::File { content: Content::Whole(hash), .. } => entry.hash == Some(*hash),
+            NewKind::File { content: Content::Chunks(stored), .. } => chunks == *stored,
+            _ => false,
+        })
     }
 
     /// Stores a file's content, which must have `size` bytes.
@@ -167,13 +194,15 @@ impl NativeTransaction {
         size: u64,
         content: &mut dyn Read,
     ) -> Result<NewKind, PublisherError> {
-        let staged = self.draft.store(content).map_err(translate_stage(&self.repository, path))?;
-        if staged.size != size {
-            let why = format!("it has {} bytes instead of {size}", staged.size);
-            let source = io::Error::new(io::ErrorKind::InvalidData, why);
-            return Err(PublisherError::Content { path: path.clone(), source });
+        let stored = self.draft.store(content).map_err(translate_stage(&self.repository, path))?;
+        match stored {
+            NewKind::File { size: stored, .. } if stored != size => {
+                let why = format!("it has {stored} bytes instead of {size}");
+                let source = io::Error::new(io::ErrorKind::InvalidData, why);
+                Err(PublisherError::Content { path: path.clone(), source })
+            }
+            stored => Ok(stored),
         }
-        Ok(NewKind::File { hash: staged.hash, size })
     }
 }
 
@@ -221,29 +250,27 @@ impl Transaction for NativeTransaction {
                 NewKind::Symlink { target: target.clone() }
             }
         };
-        let entry =
-            NewEntry { kind, permissions: meta.mode, mtime: meta.mtime, mtime_ns: None, uid: meta.uid, gid: meta.gid };
+        let entry = NewEntry {
+            kind,
+            permissions: meta.mode,
+            mtime: meta.mtime,
+            mtime_ns: None,
+            uid: meta.uid,
+            gid: meta.gid,
+            xattrs: Xattrs::new(),
+        };
         self.write(path, &entry)
     }
 
     fn link(&mut self, path: &EntryPath, target: &EntryPath) -> Result<(), PublisherError> {
         self.check_open(path)?;
         self.check_open(target)?;
-        let Some(entry) = self.lookup(target)?.filter(|entry| entry.is_file()) else {
+        if !self.lookup(target)?.is_some_and(|entry| entry.is_file()) {
             return Err(conflict(path, format!("it is a hard link to /{target}, which is no regular file here")));
-        };
-        let Some(hash) = entry.hash else {
-            return Err(conflict(path, format!("it is a hard link to /{target}, which is stored in chunks")));
-        };
-        let entry = NewEntry {
-            kind: NewKind::File { hash, size: entry.size },
-            permissions: entry.permissions(),
-            mtime: entry.mtime,
-            mtime_ns: entry.mtime_ns,
-            uid: entry.uid,
-            gid: entry.gid,
-        };
-        self.write(path, &entry)
+        }
+        self.make_parents(path)?;
+        let put = self.draft.tree().link(path.as_bytes(), target.as_bytes());
+        self.note(path, false, put)
     }
 
     fn remove(&mut self, path: &EntryPath) -> Result<bool, PublisherError> {
