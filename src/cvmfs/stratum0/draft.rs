@@ -8,13 +8,13 @@ use super::super::catalog::{CatalogEditor, Compression};
 use super::super::fetch::fetch_small;
 use super::super::hash::{Algorithm, ContentHash, ObjectKind};
 use super::super::history::{History, Tag};
+use super::super::ingest::{Content, Ingest, IngestSettings, StageError, Staged};
 use super::super::keys::SigningKeys;
 use super::super::manifest::{self, Manifest};
 use super::super::object::{self, ObjectReader};
 use super::super::reader::{Expiry, Reader, check_listed};
 use super::super::reflog::{self, Reflog};
 use super::super::signature::Letter;
-use super::super::staging::{StageError, Staged, Staging};
 use super::super::{Error, durable};
 use super::repair::{self, NEXT};
 use super::{RepositoryLock, Stratum0, add_bytes, add_file, make_public, write_public};
@@ -33,7 +33,7 @@ pub struct Draft {
     // Fields are dropped in this order: the lock goes last.
     catalog: CatalogEditor,
     catalog_file: PathBuf,
-    staging: Staging,
+    staging: Ingest,
     reader: Reader,
     keys: SigningKeys,
     directory: PathBuf,
@@ -49,7 +49,7 @@ impl Draft {
         check_listed(&keys.certificate, reader.whitelist())?;
         check_publishable(reader.manifest())?;
         let reflog_is_current = repair::settle(&directory, reader.manifest())?;
-        let staging = Staging::begin(&directory)?;
+        let staging = Ingest::begin(&directory, IngestSettings { chunking: None, ..IngestSettings::default() })?;
         let reader = reader.with_temporary(staging.directory().to_owned());
         let catalog_file = staging.directory().join("catalog");
         let root_hash = reader.manifest().root_hash;
@@ -75,7 +75,11 @@ impl Draft {
 
     /// Stores a file's content.
     pub fn store(&mut self, content: &mut dyn Read) -> Result<Staged, StageError> {
-        self.staging.add(ObjectKind::File, content)
+        let stored = self.staging.store(content)?;
+        match stored.content {
+            Content::Whole(hash) => Ok(Staged { hash, size: stored.size }),
+            Content::Chunks(_) => Err(Error::Unsupported("a file in chunks".into()).into()),
+        }
     }
 
     /// The content of an object, of this revision or of those before.
@@ -87,7 +91,7 @@ impl Draft {
     ) -> Result<ObjectReader, Error> {
         match self.staging.staged(hash, kind) {
             Some(path) => {
-                let file = File::open(path).map_err(Error::io(format!("read {}", path.display())))?;
+                let file = File::open(&path).map_err(Error::io(format!("read {}", path.display())))?;
                 ObjectReader::new(Box::new(file), *hash, compression)
             }
             None => self.reader.object(hash, kind, compression),
@@ -182,7 +186,7 @@ fn check_publishable(manifest: &Manifest) -> Result<(), Error> {
 }
 
 fn write_history(
-    staging: &mut Staging,
+    staging: &mut Ingest,
     reader: &Reader,
     root: &Staged,
     revision: u64,
