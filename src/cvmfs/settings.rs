@@ -2,23 +2,7 @@
 
 use super::catalog::Compression;
 use super::hash::Algorithm;
-
-/// Sizes between which large files are cut (`CVMFS_MIN_CHUNK_SIZE` and so on), in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChunkSizes {
-    /// No chunk but a file's last one is smaller; files up to this size stay whole.
-    pub min: u64,
-    /// What chunks of random data have on average.
-    pub average: u64,
-    /// No chunk is larger.
-    pub max: u64,
-}
-
-impl Default for ChunkSizes {
-    fn default() -> Self {
-        Self { min: 4 << 20, average: 8 << 20, max: 16 << 20 }
-    }
-}
+use super::ingest::ChunkSizes;
 
 /// When catalogs are split and merged without being asked (`CVMFS_AUTOCATALOGS`), in entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

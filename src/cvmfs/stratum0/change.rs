@@ -4,11 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::super::catalog::{Chunk, Compression, Content, Entry};
+use super::super::catalog::{Chunk, Compression, Entry};
 use super::super::edit::{NewKind, Objects};
 use super::super::fetch::fetch_small;
 use super::super::hash::{ContentHash, ObjectKind};
 use super::super::history::History;
+use super::super::ingest::{Ingest, IngestSettings, StageError, Staged, StoredFile};
 use super::super::keys::SigningKeys;
 use super::super::manifest::{self, Manifest};
 use super::super::object::{self, ObjectReader};
@@ -16,7 +17,6 @@ use super::super::reader::{Expiry, Reader, check_listed};
 use super::super::reflog::{self, Reflog};
 use super::super::settings::Settings;
 use super::super::signature::Letter;
-use super::super::staging::{StageError, Staged, Staging};
 use super::super::{Error, durable};
 use super::repair::{self, NEXT};
 use super::{RepositoryLock, Stratum0, add_bytes, add_file, make_public, write_public};
@@ -27,7 +27,7 @@ const SMALL_FILE: u64 = 16 << 20;
 /// A stratum 0 that is being changed: locked, verified, and in order. Dropping it leaves the repository as it was.
 pub(super) struct Change {
     // Fields are dropped in this order: the lock goes last.
-    pub(super) staging: Staging,
+    pub(super) staging: Ingest,
     pub(super) reader: Reader,
     pub(super) settings: Settings,
     keys: SigningKeys,
@@ -62,7 +62,9 @@ impl Change {
         check_listed(&keys.certificate, reader.whitelist())?;
         check_publishable(reader.manifest())?;
         let reflog_is_current = repair::settle(&directory, reader.manifest())?;
-        let staging = Staging::begin(&directory)?;
+        let algorithm = settings.algorithm.unwrap_or(reader.manifest().root_hash.algorithm());
+        let (compression, chunking) = (settings.compression, settings.chunking);
+        let staging = Ingest::begin(&directory, IngestSettings { algorithm, compression, chunking, threads: 0 })?;
         let reader = reader.with_temporary(staging.directory().to_owned());
         Ok(Self { staging, reader, settings, keys, directory, reflog_is_current, _lock: lock })
     }
@@ -128,9 +130,13 @@ impl Change {
 
     /// Stores a file's content; gives what an entry needs of it.
     pub(super) fn store(&mut self, content: &mut dyn Read) -> Result<NewKind, StageError> {
-        let staged = self.staging.add(ObjectKind::File, content)?;
-        let compression = Compression::Zlib;
-        Ok(NewKind::File { content: Content::Whole(staged.hash), size: staged.size, compression })
+        let stored = self.staging.store(content)?;
+        Ok(self.file(stored))
+    }
+
+    /// What an entry needs of a stored file.
+    pub(super) fn file(&self, stored: StoredFile) -> NewKind {
+        NewKind::File { content: stored.content, size: stored.size, compression: self.settings.compression }
     }
 
     /// The content of an object, of this revision or of those before.
@@ -142,7 +148,7 @@ impl Change {
     ) -> Result<ObjectReader, Error> {
         match self.staging.staged(hash, kind) {
             Some(path) => {
-                let file = File::open(path).map_err(Error::io(format!("read {}", path.display())))?;
+                let file = File::open(&path).map_err(Error::io(format!("read {}", path.display())))?;
                 ObjectReader::new(Box::new(file), *hash, compression)
             }
             None => self.reader.object(hash, kind, compression),

@@ -7,11 +7,11 @@ use super::super::catalog::Compression;
 use super::super::edit::{NewKind, TreeEditor};
 use super::super::hash::{ContentHash, ObjectKind};
 use super::super::history::{History, Tag};
+use super::super::ingest::{Progress, StageError, Staged, Ticket};
 use super::super::manifest::Manifest;
 use super::super::object::ObjectReader;
 use super::super::reader::Reader;
 use super::super::settings::Settings;
-use super::super::staging::{StageError, Staged};
 use super::change::{Change, Next};
 use super::{RepositoryLock, Stratum0};
 
@@ -57,6 +57,24 @@ impl Draft {
     /// Stores a file's content; gives what an entry needs of it.
     pub fn store(&mut self, content: &mut dyn Read) -> Result<NewKind, StageError> {
         self.change.store(content)
+    }
+
+    /// Hands a file's content to the worker threads: [`Draft::next_stored`] gives what became of it. Waits only while too
+    /// much is on its way.
+    pub fn send(&mut self, content: &mut dyn Read) -> Result<Ticket, StageError> {
+        self.change.staging.add_file(content)
+    }
+
+    /// What an entry needs of the file that was sent first and not taken yet; `None` if there is none, or if it is not ready
+    /// and the caller does not want to wait.
+    pub fn next_stored(&mut self, wait: bool) -> Result<Option<(Ticket, NewKind)>, Error> {
+        let done = self.change.staging.next_done(wait)?;
+        Ok(done.map(|(ticket, stored)| (ticket, self.change.file(stored))))
+    }
+
+    /// How much was stored so far.
+    pub fn progress(&self) -> Progress {
+        self.change.staging.progress()
     }
 
     /// The content of an object, of this revision or of those before.

@@ -17,12 +17,12 @@ use std::path::{Path, PathBuf};
 use super::fetch::LocalDir;
 use super::hash::{Algorithm, ObjectKind};
 use super::history::{History, TRUNK, Tag};
+use super::ingest::{self, Ingest, IngestSettings, StageError, Staged};
 use super::keys::{self, NewKeys, SigningKeys};
 use super::manifest::{self, Manifest};
 use super::reader::{Expiry, Reader};
 use super::reflog::{self, Reflog};
 use super::settings::Settings;
-use super::staging::{StageError, Staging};
 use super::whitelist::{self, Whitelist};
 use super::{Error, catalog, durable, metainfo};
 
@@ -135,7 +135,7 @@ impl Stratum0 {
     /// (`begin` does it by itself).
     pub fn repair(&self, _lock: &RepositoryLock, reader: &Reader) -> Result<(), Error> {
         repair::settle(&self.directory, reader.manifest())?;
-        super::staging::remove_leftovers(&self.directory.join("data/txn"))
+        ingest::remove_leftovers(&self.directory.join("data/txn"))
     }
 
     fn make_directories(&self) -> Result<(), Error> {
@@ -158,7 +158,7 @@ impl Stratum0 {
     }
 
     fn write_first_revision(&self, signing: &SigningKeys, options: &CreateOptions, now: i64) -> Result<(), Error> {
-        let mut staging = Staging::begin(&self.directory)?;
+        let mut staging = Ingest::begin(&self.directory, IngestSettings { threads: 1, ..IngestSettings::default() })?;
         let path = staging.directory().join("catalog");
         catalog::create_root(&path, options.uid, options.gid, options.ttl, now)?;
         let root = add_file(&mut staging, ObjectKind::Catalog, &path)?;
@@ -236,7 +236,7 @@ fn make_public(path: &Path) -> Result<(), Error> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(Error::io(format!("chmod {}", path.display())))
 }
 
-fn add_file(staging: &mut Staging, kind: ObjectKind, path: &Path) -> Result<super::staging::Staged, Error> {
+fn add_file(staging: &mut Ingest, kind: ObjectKind, path: &Path) -> Result<Staged, Error> {
     let mut file = File::open(path).map_err(Error::io(format!("read {}", path.display())))?;
     staging.add(kind, &mut file).map_err(|error| match error {
         StageError::Content(source) => Error::Io { what: format!("read {}", path.display()), source },
@@ -244,7 +244,7 @@ fn add_file(staging: &mut Staging, kind: ObjectKind, path: &Path) -> Result<supe
     })
 }
 
-fn add_bytes(staging: &mut Staging, kind: ObjectKind, mut bytes: &[u8]) -> Result<super::staging::Staged, Error> {
+fn add_bytes(staging: &mut Ingest, kind: ObjectKind, mut bytes: &[u8]) -> Result<Staged, Error> {
     staging.add(kind, &mut bytes).map_err(|error| match error {
         StageError::Content(source) => Error::Io { what: "read from memory".into(), source },
         StageError::Store(error) => error,

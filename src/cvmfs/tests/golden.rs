@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::support::{NOW, check, golden};
-use crate::cvmfs::Error;
 use crate::cvmfs::hash::{Algorithm, ObjectKind};
 use crate::cvmfs::keys::{self, SigningKeys};
 use crate::cvmfs::object;
@@ -143,7 +142,12 @@ fn the_certificate_object_is_the_key_directory_s_file() {
 
 #[test]
 fn the_real_tools_repositories_are_published_on() {
-    let name = "sample.example.org";
+    for name in ["sample.example.org", "shake.example.org"] {
+        publish_on(name);
+    }
+}
+
+fn publish_on(name: &str) {
     let (_directory, stratum0, before) = open(name);
     let mut draft = stratum0.begin(stratum0.lock().unwrap().unwrap(), NOW).unwrap();
     super::support::put(&mut draft, "a/b", "ours");

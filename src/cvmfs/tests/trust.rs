@@ -78,7 +78,7 @@ fn another_public_key_another_name_and_another_certificate_are_refused() {
     let error = open(&sandbox).err().unwrap();
     assert!(matches!(error, Error::Untrusted { what: "manifest", .. }), "{error}");
 
-    let mut staging = crate::cvmfs::staging::Staging::begin(sandbox.stratum0.directory()).unwrap();
+    let mut staging = crate::cvmfs::ingest::Ingest::begin(sandbox.stratum0.directory(), Default::default()).unwrap();
     let staged = staging.add(ObjectKind::Certificate, &mut other.signing.certificate.pem().as_bytes()).unwrap();
     staging.publish(&[]).unwrap();
     let manifest = Manifest { certificate: staged.hash, ..manifest };

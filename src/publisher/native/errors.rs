@@ -4,7 +4,7 @@ use std::io;
 
 use crate::cvmfs::Error;
 use crate::cvmfs::edit::EditError;
-use crate::cvmfs::staging::StageError;
+use crate::cvmfs::ingest::StageError;
 use crate::domain::names::RepositoryName;
 use crate::domain::tree::EntryPath;
 use crate::publisher::PublisherError;
