@@ -40,7 +40,7 @@ impl Read for Hashing {
 impl ObjectReader {
     /// Reads stored bytes.
     pub fn new(stored: Box<dyn Read + Send>, expected: ContentHash, compression: Compression) -> Result<Self, Error> {
-        let stored = Hashing { stored, hasher: expected.algorithm().hasher()? };
+        let stored = Hashing { stored, hasher: expected.algorithm().hasher() };
         let source = match compression {
             Compression::Zlib => Source::Zlib(Box::new(ZlibDecoder::new(stored))),
             Compression::None => Source::Plain(stored),

@@ -87,7 +87,7 @@ pub fn hash_file(path: &Path, algorithm: Algorithm) -> Result<Option<ContentHash
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(format!("read {}", path.display()))(error)),
     };
-    let mut hasher = algorithm.hasher()?;
+    let mut hasher = algorithm.hasher();
     let mut buffer = [0; 16 * 1024];
     loop {
         match file.read(&mut buffer).map_err(Error::io(format!("read {}", path.display())))? {

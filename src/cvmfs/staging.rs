@@ -221,7 +221,7 @@ struct Sink {
 
 impl Sink {
     fn new(directory: &Path) -> Result<Self, Error> {
-        let hasher = Algorithm::Sha1.hasher()?;
+        let hasher = Algorithm::Sha1.hasher();
         Ok(Self { hasher, stored: 0, memory: Vec::new(), file: None, spill: directory.join("spill") })
     }
 
