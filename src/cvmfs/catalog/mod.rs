@@ -6,6 +6,7 @@ mod edit;
 mod entry;
 mod path;
 mod read;
+mod scan;
 mod schema;
 mod statistics;
 
@@ -13,5 +14,6 @@ pub use edit::{CatalogEditor, EditError, NewEntry, NewKind, Put};
 pub use entry::{Compression, Entry, Flags};
 pub use path::{PathHash, join};
 pub use read::{Catalog, Chunk, NestedCatalog};
+pub(in crate::cvmfs) use scan::{ChunkRow, Row};
 pub use schema::create_root;
 pub use statistics::{Counters, Statistics};

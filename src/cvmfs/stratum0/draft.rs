@@ -88,7 +88,7 @@ impl Draft {
         match self.staging.staged(hash, kind) {
             Some(path) => {
                 let file = File::open(path).map_err(Error::io(format!("read {}", path.display())))?;
-                ObjectReader::new(Box::new(file), *hash, compression)
+                Ok(ObjectReader::new(Box::new(file), *hash, compression))
             }
             None => self.reader.object(hash, kind, compression),
         }
