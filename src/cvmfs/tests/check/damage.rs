@@ -24,12 +24,14 @@ pub(super) struct Patient {
     pub(super) base: PathBuf,
     keys: PathBuf,
     name: &'static str,
+    signing: SigningKeys,
 }
 
 impl Patient {
     pub(super) fn new(name: &'static str) -> Self {
         let (directory, base, keys) = golden(name);
-        Self { _directory: directory, base, keys, name }
+        let signing = SigningKeys::load(&keys, name).unwrap();
+        Self { _directory: directory, base, keys, name, signing }
     }
 
     /// Manifest and reflog, which lead to all else. Objects are only ever added.
@@ -66,19 +68,54 @@ impl Patient {
     pub(super) fn manifest(&self, change: impl FnOnce(&mut Manifest)) {
         let mut manifest = self.reader().manifest().clone();
         change(&mut manifest);
-        let signing = SigningKeys::load(&self.keys, self.name).unwrap();
-        let sealed = manifest.seal(self.algorithm(), &signing.key).unwrap();
+        let sealed = manifest.seal(self.algorithm(), &self.signing.key).unwrap();
         std::fs::write(self.base.join(manifest::FILE), sealed).unwrap();
     }
 
     /// Changes the catalog that is mounted at a path by SQL; those above it follow, as do history, reflog and manifest.
     pub(super) fn catalog(&self, path: &str, sql: &str) {
-        let old = self.reader().manifest().root_hash;
-        let (root, size) = self.rebuild(&old, "", path, sql);
-        let sql = format!("UPDATE tags SET hash = '{root}', size = {size} WHERE hash = '{old}'");
-        self.manifest(|manifest| (manifest.root_hash, manifest.root_size) = (root, size));
-        self.refer(ObjectKind::Catalog, &root);
-        self.history(&sql);
+        self.manifest(|manifest| {
+            let old = manifest.root_hash;
+            (manifest.root_hash, manifest.root_size) = self.rebuild(&old, "", path, sql);
+            let (root, size) = (manifest.root_hash, manifest.root_size);
+            let sql = format!("UPDATE tags SET hash = '{root}', size = {size} WHERE hash = '{old}'");
+            manifest.history = Some(self.edit(&manifest.history.unwrap(), ObjectKind::History, &sql).0);
+            self.refer(manifest);
+        });
+    }
+
+    /// Changes the history by SQL.
+    pub(super) fn history(&self, sql: &str) {
+        self.manifest(|manifest| {
+            manifest.history = Some(self.edit(&manifest.history.unwrap(), ObjectKind::History, sql).0);
+            self.refer(manifest);
+        });
+    }
+
+    /// Changes the reflog by SQL.
+    pub(super) fn reflog(&self, sql: &str) {
+        self.manifest(|manifest| self.edit_reflog(manifest, sql));
+    }
+
+    /// Replaces the metainfo.
+    pub(super) fn metainfo(&self, text: &[u8]) {
+        self.manifest(|manifest| {
+            manifest.metainfo = Some(self.store(text, ObjectKind::Metainfo));
+            self.refer(manifest);
+        });
+    }
+
+    fn edit_reflog(&self, manifest: &mut Manifest, sql: &str) {
+        let path = self.base.join(reflog::FILE);
+        execute(&path, sql);
+        manifest.reflog = reflog::hash_file(&path, self.algorithm()).unwrap();
+    }
+
+    /// Puts what the manifest names in the reflog.
+    fn refer(&self, manifest: &mut Manifest) {
+        let (root, history, metainfo) = (manifest.root_hash, manifest.history.unwrap(), manifest.metainfo.unwrap());
+        let sql = format!("REPLACE INTO refs VALUES ('{root}', 0, 0), ('{history}', 2, 0), ('{metainfo}', 3, 0)");
+        self.edit_reflog(manifest, &sql);
     }
 
     fn rebuild(&self, hash: &ContentHash, at: &str, target: &str, sql: &str) -> (ContentHash, u64) {
@@ -93,38 +130,6 @@ impl Patient {
             }
             _ => self.edit(hash, ObjectKind::Catalog, sql),
         }
-    }
-
-    /// Changes the history by SQL.
-    pub(super) fn history(&self, sql: &str) {
-        let old = self.reader().manifest().history.unwrap();
-        let (history, _) = self.edit(&old, ObjectKind::History, sql);
-        self.manifest(|manifest| manifest.history = Some(history));
-        self.refer(ObjectKind::History, &history);
-    }
-
-    /// Changes the reflog by SQL.
-    pub(super) fn reflog(&self, sql: &str) {
-        let path = self.base.join(reflog::FILE);
-        execute(&path, sql);
-        let hash = reflog::hash_file(&path, self.algorithm()).unwrap();
-        self.manifest(|manifest| manifest.reflog = hash);
-    }
-
-    /// Replaces the metainfo.
-    pub(super) fn metainfo(&self, text: &[u8]) {
-        let hash = self.store(text, ObjectKind::Metainfo);
-        self.manifest(|manifest| manifest.metainfo = Some(hash));
-        self.refer(ObjectKind::Metainfo, &hash);
-    }
-
-    fn refer(&self, kind: ObjectKind, hash: &ContentHash) {
-        let number = match kind {
-            ObjectKind::Catalog => 0,
-            ObjectKind::History => 2,
-            _ => 3,
-        };
-        self.reflog(&format!("INSERT OR REPLACE INTO refs VALUES ('{hash}', {number}, 0)"));
     }
 
     fn algorithm(&self) -> Algorithm {
