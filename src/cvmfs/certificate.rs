@@ -61,7 +61,7 @@ impl SigningCertificate {
     }
 
     /// What a whitelist lists it by.
-    pub fn fingerprint(&self, algorithm: Algorithm) -> Result<ContentHash, Error> {
+    pub fn fingerprint(&self, algorithm: Algorithm) -> ContentHash {
         algorithm.hash(&self.der)
     }
 }

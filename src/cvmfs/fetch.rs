@@ -10,6 +10,11 @@ use super::Error;
 pub trait Fetch: Send + Sync {
     /// Opens a file for reading; `None` where there is none.
     fn fetch(&self, path: &str) -> io::Result<Option<Box<dyn Read + Send>>>;
+
+    /// Tells whether there is a file.
+    fn exists(&self, path: &str) -> io::Result<bool> {
+        Ok(self.fetch(path)?.is_some())
+    }
 }
 
 /// A repository on this machine: the directory that holds `.cvmfspublished`.
@@ -30,6 +35,10 @@ impl Fetch for LocalDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn exists(&self, path: &str) -> io::Result<bool> {
+        self.0.join(path).try_exists()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ripemd::Ripemd160;
 use sha1::{Digest, Sha1};
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
@@ -16,7 +17,7 @@ pub const DIGEST_BYTES: usize = 20;
 pub enum Algorithm {
     /// SHA-1, the default: names carry no mark.
     Sha1,
-    /// RIPEMD-160, marked `-rmd160`. Can be named, not computed.
+    /// RIPEMD-160, marked `-rmd160`.
     Rmd160,
     /// SHAKE-128 with 160 bits of output, marked `-shake128`.
     Shake128,
@@ -45,19 +46,19 @@ impl Algorithm {
     }
 
     /// Starts a hash.
-    pub fn hasher(self) -> Result<Hasher, Error> {
+    pub fn hasher(self) -> Hasher {
         match self {
-            Self::Sha1 => Ok(Hasher::Sha1(Sha1::new())),
-            Self::Shake128 => Ok(Hasher::Shake128(Box::default())),
-            Self::Rmd160 => Err(Error::Unsupported("the hash algorithm RIPEMD-160".into())),
+            Self::Sha1 => Hasher::Sha1(Sha1::new()),
+            Self::Rmd160 => Hasher::Rmd160(Ripemd160::new()),
+            Self::Shake128 => Hasher::Shake128(Box::default()),
         }
     }
 
     /// Hashes bytes at once.
-    pub fn hash(self, bytes: &[u8]) -> Result<ContentHash, Error> {
-        let mut hasher = self.hasher()?;
+    pub fn hash(self, bytes: &[u8]) -> ContentHash {
+        let mut hasher = self.hasher();
         hasher.update(bytes);
-        Ok(hasher.finish())
+        hasher.finish()
     }
 }
 
@@ -66,6 +67,8 @@ impl Algorithm {
 pub enum Hasher {
     /// SHA-1.
     Sha1(Sha1),
+    /// RIPEMD-160.
+    Rmd160(Ripemd160),
     /// SHAKE-128, 160 bits of it.
     Shake128(Box<Shake128>),
 }
@@ -75,6 +78,7 @@ impl Hasher {
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha1(hash) => Digest::update(hash, bytes),
+            Self::Rmd160(hash) => Digest::update(hash, bytes),
             Self::Shake128(hash) => Update::update(&mut **hash, bytes),
         }
     }
@@ -83,6 +87,7 @@ impl Hasher {
     pub fn finish(self) -> ContentHash {
         match self {
             Self::Sha1(hash) => ContentHash::sha1(hash.finalize().into()),
+            Self::Rmd160(hash) => ContentHash { algorithm: Algorithm::Rmd160, digest: hash.finalize().into() },
             Self::Shake128(hash) => {
                 let mut digest = [0; DIGEST_BYTES];
                 hash.finalize_xof().read(&mut digest);
@@ -231,18 +236,21 @@ mod tests {
 
     #[test]
     fn fingerprints_are_read_as_they_are_written() {
-        let hash = Algorithm::Shake128.hash(b"x").unwrap();
+        let hash = Algorithm::Shake128.hash(b"x");
         assert!(hash.fingerprint().ends_with("-SHAKE128"));
         assert_eq!(ContentHash::parse_fingerprint(&format!("{} # a comment", hash.fingerprint())).unwrap(), hash);
     }
 
     #[test]
     fn known_answers() {
-        assert_eq!(Algorithm::Sha1.hash(b"").unwrap().to_string(), "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+        let answer = |algorithm: Algorithm, bytes: &[u8]| algorithm.hash(bytes).to_string();
+        assert_eq!(answer(Algorithm::Sha1, b""), "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+        // Those of the function's authors (Dobbertin, Bosselaers, Preneel 1996, appendix B).
+        assert_eq!(answer(Algorithm::Rmd160, b""), "9c1185a5c5e9fc54612808977ee8f548b2258d31-rmd160");
+        assert_eq!(answer(Algorithm::Rmd160, b"abc"), "8eb208f7e05d987a9b044a8e98c6b087f15a0bfc-rmd160");
+        let digits = b"1234567890".repeat(8);
+        assert_eq!(answer(Algorithm::Rmd160, &digits), "9b752e45573d4b39f4dbd3323cab82bf63326bfb-rmd160");
         // The empty object of a repository without compression.
-        assert_eq!(
-            Algorithm::Shake128.hash(b"").unwrap().to_string(),
-            "7f9c2ba4e88f827d616045507605853ed73b8093-shake128"
-        );
+        assert_eq!(answer(Algorithm::Shake128, b""), "7f9c2ba4e88f827d616045507605853ed73b8093-shake128");
     }
 }

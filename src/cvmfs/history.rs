@@ -93,6 +93,25 @@ impl History {
         columns.map_err(self.database.failed("read"))?.map(Columns::tag).transpose()
     }
 
+    /// The branches, each with the revision that it began at.
+    pub fn branches(&self) -> Result<Vec<(String, u64)>, Error> {
+        let list = || -> rusqlite::Result<Vec<(String, i64)>> {
+            let mut statement = self.database.connection.prepare("SELECT branch, initial_revision FROM branches")?;
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        };
+        let rows = list().map_err(self.database.failed("read"))?;
+        Ok(rows.into_iter().map(|(branch, revision)| (branch, revision.cast_unsigned())).collect())
+    }
+
+    /// The branch of each tag, as pairs of a tag's name and a branch's.
+    pub fn tags_of_branches(&self) -> Result<Vec<(String, String)>, Error> {
+        let list = || -> rusqlite::Result<Vec<(String, String)>> {
+            let mut statement = self.database.connection.prepare("SELECT name, branch FROM tags ORDER BY name")?;
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        };
+        list().map_err(self.database.failed("read"))
+    }
+
     /// Adds a tag. A name that is in use is refused, and nothing changes.
     pub fn insert(&self, tag: &Tag) -> Result<(), Error> {
         if self.tag(&tag.name)?.is_some() {

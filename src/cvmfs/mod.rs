@@ -4,10 +4,12 @@
 //! the time takes it as seconds since 1970. CernVM-FS's own sources are the reference; docs name the file.
 //!
 //! * [`reader`] opens a repository through any [`fetch::Fetch`], verifies it from the public key down, and reads it.
+//! * [`check`] finds what is wrong with one.
 //! * [`stratum0`] makes one on disk and publishes into it.
 
 pub mod catalog;
 pub mod certificate;
+pub mod check;
 mod database;
 pub mod durable;
 pub mod edit;

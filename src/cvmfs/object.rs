@@ -39,13 +39,13 @@ impl Read for Hashing {
 
 impl ObjectReader {
     /// Reads stored bytes.
-    pub fn new(stored: Box<dyn Read + Send>, expected: ContentHash, compression: Compression) -> Result<Self, Error> {
-        let stored = Hashing { stored, hasher: expected.algorithm().hasher()? };
+    pub fn new(stored: Box<dyn Read + Send>, expected: ContentHash, compression: Compression) -> Self {
+        let stored = Hashing { stored, hasher: expected.algorithm().hasher() };
         let source = match compression {
             Compression::Zlib => Source::Zlib(Box::new(ZlibDecoder::new(stored))),
             Compression::None => Source::Plain(stored),
         };
-        Ok(Self { source, expected, verified: false })
+        Self { source, expected, verified: false }
     }
 
     fn verify(&mut self) -> io::Result<()> {
@@ -85,7 +85,8 @@ pub fn open(
 ) -> Result<ObjectReader, Error> {
     let path = hash.object_path(kind);
     let stored = fetch.fetch(&path).map_err(Error::io(format!("read object {path}")))?;
-    ObjectReader::new(stored.ok_or_else(|| Error::Missing(format!("object {path}")))?, *hash, compression)
+    let stored = stored.ok_or_else(|| Error::Missing(format!("object {path}")))?;
+    Ok(ObjectReader::new(stored, *hash, compression))
 }
 
 /// Reads a small object whole, such as a certificate.

@@ -146,7 +146,7 @@ impl Reader {
 
     /// Any history.
     pub fn history_at(&self, hash: &ContentHash) -> Result<History, Error> {
-        let copy = self.copy(hash, ObjectKind::History)?;
+        let (copy, _) = self.copy(hash, ObjectKind::History)?;
         let history = History::open(copy.path(), hash)?;
         match history.repository()? {
             Some(name) => check_name("history", &name, &self.manifest.repository)?,
@@ -167,9 +167,14 @@ impl Reader {
 
     /// Any catalog, by its hash.
     pub fn catalog(&self, hash: &ContentHash) -> Result<Catalog, Error> {
-        let copy = self.copy(hash, ObjectKind::Catalog)?;
+        self.catalog_and_size(hash).map(|(catalog, _)| catalog)
+    }
+
+    /// Any catalog, and the bytes of its file.
+    pub(super) fn catalog_and_size(&self, hash: &ContentHash) -> Result<(Catalog, u64), Error> {
+        let (copy, size) = self.copy(hash, ObjectKind::Catalog)?;
         // The file may go as soon as SQLite holds it open.
-        Catalog::open(copy.path(), hash)
+        Ok((Catalog::open(copy.path(), hash)?, size))
     }
 
     /// The tree of the manifest's revision.
@@ -197,11 +202,16 @@ impl Reader {
         object::open(&*self.fetch, hash, kind, compression)
     }
 
-    fn copy(&self, hash: &ContentHash, kind: ObjectKind) -> Result<tempfile::NamedTempFile, Error> {
-        let copy = tempfile::NamedTempFile::new_in(&self.temporary)
-            .map_err(Error::io(format!("make a file in {}", self.temporary.display())))?;
-        object::unpack(&*self.fetch, hash, kind, copy.path())?;
-        Ok(copy)
+    /// An empty file that goes with its handle.
+    pub(super) fn temporary_file(&self) -> Result<tempfile::NamedTempFile, Error> {
+        tempfile::NamedTempFile::new_in(&self.temporary)
+            .map_err(Error::io(format!("make a file in {}", self.temporary.display())))
+    }
+
+    fn copy(&self, hash: &ContentHash, kind: ObjectKind) -> Result<(tempfile::NamedTempFile, u64), Error> {
+        let copy = self.temporary_file()?;
+        let size = object::unpack(&*self.fetch, hash, kind, copy.path())?;
+        Ok((copy, size))
     }
 }
 
@@ -215,7 +225,7 @@ fn check_name(what: &'static str, found: &str, expected: &str) -> Result<(), Err
 /// Refuses a certificate that is not on the whitelist.
 pub fn check_listed(certificate: &SigningCertificate, whitelist: &Whitelist) -> Result<(), Error> {
     for listed in &whitelist.fingerprints {
-        if certificate.fingerprint(listed.algorithm()).is_ok_and(|fingerprint| fingerprint == *listed) {
+        if certificate.fingerprint(listed.algorithm()) == *listed {
             return Ok(());
         }
     }

@@ -38,18 +38,18 @@ impl Reflog {
         Ok(Self { database })
     }
 
+    /// Opens a copy to look into it.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let database = Database::open_read_only(path, "the reflog")?;
+        database.schema_revision(VERSION)?;
+        Ok(Self { database })
+    }
+
     /// Adds objects in one go. An object that is there already gets the new time.
     pub fn add(&self, objects: &[(ObjectKind, ContentHash)], now: i64) -> Result<(), Error> {
         self.database.begin()?;
         for (kind, hash) in objects {
-            // `SqlReflog::ReferenceType`
-            let kind = match kind {
-                ObjectKind::Catalog => 0,
-                ObjectKind::Certificate => 1,
-                ObjectKind::History => 2,
-                ObjectKind::Metainfo => 3,
-                ObjectKind::File | ObjectKind::Chunk => continue,
-            };
+            let Some(kind) = reference_type(*kind) else { continue };
             let sql = "INSERT OR REPLACE INTO refs (hash, type, timestamp) VALUES (?1, ?2, ?3)";
             let values = rusqlite::params![hash.to_string(), kind, now];
             self.database.connection.execute(sql, values).map_err(self.database.failed("write"))?;
@@ -62,6 +62,18 @@ impl Reflog {
         let sql = "SELECT EXISTS (SELECT 1 FROM refs WHERE hash = ?1)";
         let found = self.database.connection.query_row(sql, [hash.to_string()], |row| row.get(0));
         found.map_err(self.database.failed("read"))
+    }
+
+    /// Tells whether an object is in it, as what it is.
+    pub fn lists(&self, kind: ObjectKind, hash: &ContentHash) -> Result<bool, Error> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM refs WHERE hash = ?1 AND type = ?2)";
+        let values = rusqlite::params![hash.to_string(), reference_type(kind)];
+        self.database.connection.query_row(sql, values, |row| row.get(0)).map_err(self.database.failed("read"))
+    }
+
+    /// The repository that it belongs to.
+    pub fn repository(&self) -> Result<Option<String>, Error> {
+        self.database.property("fqrn")
     }
 
     /// Objects in it.
@@ -80,6 +92,17 @@ impl Reflog {
     }
 }
 
+/// The number of a kind of objects (`SqlReflog::ReferenceType`); `None` for those that are no roots.
+fn reference_type(kind: ObjectKind) -> Option<i64> {
+    match kind {
+        ObjectKind::Catalog => Some(0),
+        ObjectKind::Certificate => Some(1),
+        ObjectKind::History => Some(2),
+        ObjectKind::Metainfo => Some(3),
+        ObjectKind::File | ObjectKind::Chunk => None,
+    }
+}
+
 /// The hash of a reflog's file, which is the manifest's `Y`; `None` where there is no file.
 pub fn hash_file(path: &Path, algorithm: Algorithm) -> Result<Option<ContentHash>, Error> {
     let mut file = match File::open(path) {
@@ -87,7 +110,7 @@ pub fn hash_file(path: &Path, algorithm: Algorithm) -> Result<Option<ContentHash
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(format!("read {}", path.display()))(error)),
     };
-    let mut hasher = algorithm.hasher()?;
+    let mut hasher = algorithm.hasher();
     let mut buffer = [0; 16 * 1024];
     loop {
         match file.read(&mut buffer).map_err(Error::io(format!("read {}", path.display())))? {

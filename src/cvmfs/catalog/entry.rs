@@ -33,6 +33,9 @@ impl Flags {
     /// Not shown in listings.
     pub const HIDDEN: u32 = 0x8000;
 
+    /// Read past the client's kernel cache.
+    pub const DIRECT_IO: u32 = 0x10000;
+
     const HASH_SHIFT: u32 = 8;
     const COMPRESSION_SHIFT: u32 = 11;
 

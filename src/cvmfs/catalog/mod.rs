@@ -6,6 +6,7 @@ mod edit;
 mod entry;
 mod path;
 mod read;
+mod scan;
 mod schema;
 mod statistics;
 
@@ -14,5 +15,6 @@ pub use entry::{Compression, Entry, Flags};
 pub(crate) use path::split;
 pub use path::{PathHash, join};
 pub use read::{Catalog, Chunk, Content, NestedCatalog};
+pub(in crate::cvmfs) use scan::{ChunkRow, Row};
 pub use schema::create_root;
 pub use statistics::{Counters, Statistics};

@@ -94,7 +94,7 @@ impl Counters {
     }
 
     /// Counts an entry with so many chunks, or with `sign` -1 takes it out again (`DeltaCounters::ApplyDelta`).
-    pub(in super::super) fn count(&mut self, entry: &Entry, chunks: i64, sign: i64) {
+    pub(in crate::cvmfs) fn count(&mut self, entry: &Entry, chunks: i64, sign: i64) {
         let size = sign * entry.size.cast_signed();
         if entry.is_directory() {
             self.directory += sign;

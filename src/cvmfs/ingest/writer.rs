@@ -43,7 +43,7 @@ impl Writer {
             Compression::Zlib => Encoder::Zlib(Box::new(Deflate::new(level))),
             Compression::None => Encoder::Plain,
         };
-        let (hasher, buffer) = (algorithm.hasher()?, Vec::with_capacity(BUFFER));
+        let (hasher, buffer) = (algorithm.hasher(), Vec::with_capacity(BUFFER));
         let sink = Sink { objects, algorithm, hasher, buffer, stored: 0, file: None };
         Ok(Self { encoder, sink, zeros: Vec::new() })
     }
@@ -91,7 +91,7 @@ struct Sink {
 
 impl Sink {
     fn begin(&mut self) -> Result<(), Error> {
-        self.hasher = self.algorithm.hasher()?;
+        self.hasher = self.algorithm.hasher();
         self.buffer.clear();
         self.stored = 0;
         self.file = None;
@@ -100,7 +100,7 @@ impl Sink {
 
     fn finish(&mut self, kind: ObjectKind) -> Result<ContentHash, Error> {
         self.hash_buffer();
-        let hash = std::mem::replace(&mut self.hasher, self.algorithm.hasher()?).finish();
+        let hash = std::mem::replace(&mut self.hasher, self.algorithm.hasher()).finish();
         if self.objects.has(hash, kind, self.stored) {
             self.file = None;
             return Ok(hash);

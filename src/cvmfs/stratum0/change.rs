@@ -149,7 +149,7 @@ impl Change {
         match self.staging.staged(hash, kind) {
             Some(path) => {
                 let file = File::open(&path).map_err(Error::io(format!("read {}", path.display())))?;
-                ObjectReader::new(Box::new(file), *hash, compression)
+                Ok(ObjectReader::new(Box::new(file), *hash, compression))
             }
             None => self.reader.object(hash, kind, compression),
         }

@@ -77,7 +77,7 @@ impl Stratum0 {
             return Err(Error::Exists(format!("repository {}", stratum0.directory.display())));
         }
         let (master, signing) = stratum0.keys_for_create(now)?;
-        let fingerprint = signing.certificate.fingerprint(Algorithm::Sha1)?;
+        let fingerprint = signing.certificate.fingerprint(Algorithm::Sha1);
         let whitelist = Whitelist::seal(&stratum0.name, fingerprint, now, options.whitelist_days, &master)?;
         stratum0.replace(whitelist::FILE, &whitelist)?;
         stratum0.write_first_revision(&signing, options, now)?;
@@ -120,7 +120,7 @@ impl Stratum0 {
         let _lock = self.lock()?.map_err(Held::into_error)?;
         let master = keys::load_master(&self.keys, &self.name)?;
         let certificate = SigningKeys::load(&self.keys, &self.name)?.certificate;
-        let bytes = Whitelist::seal(&self.name, certificate.fingerprint(Algorithm::Sha1)?, now, valid_days, &master)?;
+        let bytes = Whitelist::seal(&self.name, certificate.fingerprint(Algorithm::Sha1), now, valid_days, &master)?;
         let whitelist = Whitelist::parse(&super::signature::Letter::parse(&bytes, "whitelist")?)?;
         self.replace(whitelist::FILE, &bytes)?;
         Ok(whitelist)

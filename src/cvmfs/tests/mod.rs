@@ -1,5 +1,6 @@
 //! Tests of the format as a whole; the parts have theirs beside them.
 
+mod check;
 mod crash;
 mod golden;
 mod publish;
