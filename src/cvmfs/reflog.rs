@@ -42,19 +42,41 @@ impl Reflog {
     pub fn add(&self, objects: &[(ObjectKind, ContentHash)], now: i64) -> Result<(), Error> {
         self.database.begin()?;
         for (kind, hash) in objects {
-            // `SqlReflog::ReferenceType`
-            let kind = match kind {
-                ObjectKind::Catalog => 0,
-                ObjectKind::Certificate => 1,
-                ObjectKind::History => 2,
-                ObjectKind::Metainfo => 3,
-                ObjectKind::File | ObjectKind::Chunk => continue,
-            };
+            let Some(kind) = reference_type(*kind) else { continue };
             let sql = "INSERT OR REPLACE INTO refs (hash, type, timestamp) VALUES (?1, ?2, ?3)";
             let values = rusqlite::params![hash.to_string(), kind, now];
             self.database.connection.execute(sql, values).map_err(self.database.failed("write"))?;
         }
         self.database.commit()
+    }
+
+    /// Opens one to read it.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let database = Database::open_read_only(path, "the reflog")?;
+        database.schema_revision(VERSION)?;
+        Ok(Self { database })
+    }
+
+    /// The objects of a kind, and when each was published last, seconds since 1970.
+    pub fn objects(&self, kind: ObjectKind) -> Result<Vec<(ContentHash, i64)>, Error> {
+        let Some(kind) = reference_type(kind) else { return Ok(Vec::new()) };
+        let list = || -> rusqlite::Result<Vec<(String, i64)>> {
+            let sql = "SELECT hash, timestamp FROM refs WHERE type = ?1";
+            self.database.connection.prepare(sql)?.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        };
+        let rows = list().map_err(self.database.failed("read"))?;
+        rows.into_iter().map(|(hash, time)| Ok((ContentHash::parse(&hash)?, time))).collect()
+    }
+
+    /// Takes objects out, in one go, and makes the file smaller by them.
+    pub fn remove(&self, objects: &[ContentHash]) -> Result<(), Error> {
+        self.database.begin()?;
+        for hash in objects {
+            let sql = "DELETE FROM refs WHERE hash = ?1";
+            self.database.connection.execute(sql, [hash.to_string()]).map_err(self.database.failed("write"))?;
+        }
+        self.database.commit()?;
+        self.database.run("VACUUM")
     }
 
     /// Tells whether an object is in it.
@@ -77,6 +99,17 @@ impl Reflog {
     /// Closes the file, with everything written to it.
     pub fn close(self) -> Result<(), Error> {
         self.database.close()
+    }
+}
+
+/// `SqlReflog::ReferenceType`; `None` for what is not in reflogs.
+fn reference_type(kind: ObjectKind) -> Option<u32> {
+    match kind {
+        ObjectKind::Catalog => Some(0),
+        ObjectKind::Certificate => Some(1),
+        ObjectKind::History => Some(2),
+        ObjectKind::Metainfo => Some(3),
+        ObjectKind::File | ObjectKind::Chunk => None,
     }
 }
 

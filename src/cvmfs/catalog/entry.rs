@@ -31,7 +31,7 @@ impl Flags {
     /// Not shown in listings.
     pub const HIDDEN: u32 = 0x8000;
 
-    const HASH_SHIFT: u32 = 8;
+    pub(super) const HASH_SHIFT: u32 = 8;
     const COMPRESSION_SHIFT: u32 = 11;
 
     /// Tells whether any of these bits is set.
@@ -120,7 +120,7 @@ impl Entry {
 
     /// The algorithm that names its objects.
     pub fn algorithm(&self) -> Option<Algorithm> {
-        Algorithm::from_flag_bits((self.flags.0 >> Flags::HASH_SHIFT) & 7)
+        self.flags.algorithm()
     }
 
     /// The columns that [`Entry::from_row`] reads, for a catalog of a schema revision.

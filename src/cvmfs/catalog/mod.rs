@@ -6,6 +6,7 @@ mod edit;
 mod entry;
 mod path;
 mod read;
+mod references;
 mod schema;
 mod statistics;
 

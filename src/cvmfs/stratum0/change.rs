@@ -9,6 +9,7 @@ use super::super::history::History;
 use super::super::keys::SigningKeys;
 use super::super::manifest::{self, Manifest};
 use super::super::object;
+use super::super::owner::Owner;
 use super::super::reader::{Expiry, Reader, check_listed};
 use super::super::reflog::{self, Reflog};
 use super::super::settings::Settings;
@@ -16,6 +17,7 @@ use super::super::signature::Letter;
 use super::super::staging::{Staged, Staging};
 use super::super::{Error, durable};
 use super::repair::{self, NEXT};
+use super::spool::Spool;
 use super::{RepositoryLock, Stratum0, add_bytes, add_file, make_public, write_public};
 
 /// A stratum 0 that is being changed: locked, verified, and in order. Dropping it leaves the repository as it was.
@@ -26,11 +28,12 @@ pub(super) struct Change {
     pub(super) settings: Settings,
     keys: SigningKeys,
     directory: PathBuf,
-    reflog_is_current: bool,
-    _lock: RepositoryLock,
+    pub(super) reflog_is_current: bool,
+    lock: RepositoryLock,
 }
 
 /// What a change does to the files that every revision has.
+#[derive(Default)]
 pub(super) struct Next<'a> {
     /// The new root catalog; `None` for a change that makes no revision.
     pub root: Option<Staged>,
@@ -55,10 +58,10 @@ impl Change {
         let keys = SigningKeys::load(&stratum0.keys, &stratum0.name)?;
         check_listed(&keys.certificate, reader.whitelist())?;
         check_publishable(reader.manifest())?;
-        let reflog_is_current = repair::settle(&directory, reader.manifest())?;
+        let reflog_is_current = repair::settle(&directory, reader.manifest(), lock.spool())?;
         let staging = Staging::begin(&directory)?;
         let reader = reader.with_temporary(staging.directory().to_owned());
-        Ok(Self { staging, reader, settings, keys, directory, reflog_is_current, _lock: lock })
+        Ok(Self { staging, reader, settings, keys, directory, reflog_is_current, lock })
     }
 
     /// The time of a change: clients keep what they have when a manifest is older, so time never goes back here even if
@@ -70,10 +73,22 @@ impl Change {
     /// Makes the change true: the manifest that is there when this returns is the new one, and durable.
     ///
     /// `passing` hears the name of each step as it is passed; it is for tests that kill the process there.
-    pub(super) fn commit(mut self, next: Next<'_>, now: i64, passing: &dyn Fn(&str)) -> Result<Manifest, Error> {
+    pub(super) fn commit(self, next: Next<'_>, now: i64, passing: &dyn Fn(&str)) -> Result<Manifest, Error> {
+        self.commit_and_hold(next, now, passing).map(|(manifest, _)| manifest)
+    }
+
+    /// The same for who is not done then: gives the lock back.
+    pub(super) fn commit_and_hold(
+        mut self,
+        next: Next<'_>,
+        now: i64,
+        passing: &dyn Fn(&str),
+    ) -> Result<(Manifest, RepositoryLock), Error> {
         let now = self.time(now);
         let mut manifest = self.reader.manifest().clone();
         manifest.published_at = now;
+        // As `sign_manifest` does: what the settings say now counts.
+        manifest.garbage_collectable = self.settings.garbage_collection.unwrap_or(manifest.garbage_collectable);
         let mut objects = Vec::new();
         if let Some(root) = next.root {
             (manifest.root_hash, manifest.root_size) = (root.hash, root.size);
@@ -105,8 +120,13 @@ impl Change {
         manifest.reflog = reflog::hash_file(&next_reflog, algorithm)?;
         write_public(&next_manifest, &manifest.seal(algorithm, &self.keys.key)?)?;
 
+        let owner = Owner::of(&self.directory)?;
+        owner.give_contents(self.staging.directory())?;
+        owner.give(&next_reflog)?;
+        owner.give(&next_manifest)?;
         passing("before-objects-sync");
         self.staging.publish(&[&next_reflog, &next_manifest])?;
+        owner.give_folders(&self.directory.join("data"))?;
         passing("objects-synced");
         self.check_not_overtaken()?;
         passing("before-flip");
@@ -116,8 +136,16 @@ impl Change {
         durable::sync_directory(&self.directory)?;
         passing("flip-synced");
         // The change is made whatever comes of this: `repair::settle` makes up for it.
-        let _ = fs::rename(&next_reflog, &reflog);
-        Ok(manifest)
+        let renamed = fs::rename(&next_reflog, &reflog).is_ok();
+        if let (true, Some(spool), Some(hash)) = (renamed, self.lock.spool(), &manifest.reflog) {
+            let _ = spool.write_checksum(hash);
+        }
+        Ok((manifest, self.lock))
+    }
+
+    /// Changes nothing, and gives the lock back.
+    pub(super) fn release(self) -> RepositoryLock {
+        self.lock
     }
 
     fn write_history(&mut self, manifest: &Manifest, edit: EditTags<'_>) -> Result<Staged, Error> {
@@ -157,8 +185,11 @@ impl Change {
         make_public(path)
     }
 
-    /// Our lock does not bind all other tools: see that none of them published meanwhile.
+    /// Our lock does not bind all other tools: see that none of them published meanwhile, or is about to.
     fn check_not_overtaken(&self) -> Result<(), Error> {
+        if let Some(held) = self.lock.spool().map(Spool::transaction).transpose()?.flatten() {
+            return Err(held.into_error());
+        }
         let bytes = fetch_small(self.reader.fetch(), manifest::FILE, 1 << 20)?;
         if bytes == self.reader.manifest_bytes() {
             return Ok(());
@@ -181,7 +212,7 @@ impl Drop for Waiting {
 }
 
 /// Refuses what the manifest promises and this code would not keep.
-fn check_publishable(manifest: &Manifest) -> Result<(), Error> {
+pub(super) fn check_publishable(manifest: &Manifest) -> Result<(), Error> {
     if manifest.alternative_paths {
         return Err(Error::Unsupported("publishing with alternative paths (`A` in the manifest)".into()));
     }

@@ -2,18 +2,20 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::Error;
 use super::super::catalog::{CatalogEditor, Compression};
+use super::super::database::Database;
 use super::super::hash::{ContentHash, ObjectKind};
 use super::super::history::{History, Tag};
 use super::super::manifest::Manifest;
 use super::super::object::{self, ObjectReader};
 use super::super::reader::Reader;
+use super::super::settings::Settings;
 use super::super::staging::{StageError, Staged};
 use super::change::{Change, Next};
-use super::{RepositoryLock, Stratum0, add_file};
+use super::{RepositoryLock, Stratum0, add_file, tags};
 
 /// A tag to be set on the new revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,14 +87,32 @@ impl Draft {
         let Self { catalog, catalog_file, mut change } = self;
         let (now, base) = (change.time(now), change.reader.manifest());
         catalog.finish(base.revision + 1, &base.root_hash, now)?;
+        let ttl = change.settings.ttl;
+        if let Some(ttl) = ttl {
+            set_ttl(&catalog_file, ttl)?;
+        }
         let root = add_file(&mut change.staging, ObjectKind::Catalog, &catalog_file)?;
-        let mut set_tags = |history: &History, manifest: &Manifest| set_tags(history, manifest, tag);
-        change.commit(Next { root: Some(root), tags: Some(&mut set_tags), reflog: None, manifest: None }, now, passing)
+        let mut edit = |manifest: &mut Manifest| manifest.ttl = ttl.unwrap_or(manifest.ttl);
+        let settings = change.settings.clone();
+        let mut set_tags = |history: &History, manifest: &Manifest| set_tags(history, manifest, tag, &settings);
+        change.commit(
+            Next { root: Some(root), tags: Some(&mut set_tags), manifest: Some(&mut edit), ..Next::default() },
+            now,
+            passing,
+        )
     }
 }
 
+/// Sets for how many seconds clients believe a manifest: they go by the root catalog.
+fn set_ttl(catalog: &Path, seconds: u64) -> Result<(), Error> {
+    let database = Database::open_for_editing(catalog, "the new root catalog")?;
+    database.set_property("TTL", &seconds.to_string())?;
+    database.close()
+}
+
 /// Tags the revision of a manifest, and moves `trunk` to it.
-fn set_tags(history: &History, manifest: &Manifest, tag: Option<NewTag<'_>>) -> Result<(), Error> {
+fn set_tags(history: &History, manifest: &Manifest, tag: Option<NewTag<'_>>, settings: &Settings) -> Result<(), Error> {
+    tags::prune(history, settings, manifest.published_at)?;
     let mut head = Tag {
         name: String::new(),
         root_hash: manifest.root_hash,
@@ -104,6 +124,9 @@ fn set_tags(history: &History, manifest: &Manifest, tag: Option<NewTag<'_>>) -> 
     if let Some(tag) = tag {
         head.name = tag.name.to_owned();
         head.description = tag.description.to_owned();
+        history.insert(&head)?;
+    } else if settings.auto_tag {
+        head.name = tags::automatic_name(history, manifest.published_at)?;
         history.insert(&head)?;
     }
     history.advance_trunk(&head)

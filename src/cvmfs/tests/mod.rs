@@ -1,7 +1,9 @@
 //! Tests of the format as a whole; the parts have theirs beside them.
 
 mod crash;
+mod gc;
 mod golden;
 mod publish;
 pub(crate) mod support;
+mod tags;
 mod trust;
