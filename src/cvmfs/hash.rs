@@ -195,6 +195,17 @@ impl ContentHash {
     }
 }
 
+impl ContentHash {
+    /// Reads the name of an object's file in the folder `ab` of `data`; `None` for a name that no object has.
+    pub fn from_object_name(folder: &str, name: &str) -> Option<(Self, ObjectKind)> {
+        use ObjectKind::{Catalog, Certificate, Chunk, File, History, Metainfo};
+        let kinds = [Chunk, Catalog, History, Certificate, Metainfo];
+        let kind = kinds.into_iter().find(|kind| name.ends_with(kind.letter())).unwrap_or(File);
+        let digest = name.strip_suffix(kind.letter())?;
+        Self::parse(&format!("{folder}{digest}")).ok().map(|hash| (hash, kind))
+    }
+}
+
 impl fmt::Display for ContentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", hex::encode(self.digest), self.algorithm.mark())
@@ -232,6 +243,21 @@ mod tests {
     fn an_object_lies_in_the_folder_of_its_first_byte() {
         let hash = ContentHash::parse("33e8ef7862cfd0fbf74eb71568279795d93dffed-shake128").unwrap();
         assert_eq!(hash.object_path(ObjectKind::Catalog), "data/33/e8ef7862cfd0fbf74eb71568279795d93dffed-shake128C");
+    }
+
+    #[test]
+    fn the_name_of_an_object_tells_what_it_is() {
+        let hash = ContentHash::parse("33e8ef7862cfd0fbf74eb71568279795d93dffed-shake128").unwrap();
+        for kind in [ObjectKind::File, ObjectKind::Chunk, ObjectKind::Catalog, ObjectKind::Metainfo] {
+            let path = hash.object_path(kind);
+            let (folder, name) = path.strip_prefix("data/").unwrap().split_once('/').unwrap();
+            assert_eq!(ContentHash::from_object_name(folder, name), Some((hash, kind)));
+        }
+        for name in
+            ["", "C", "e8ef", "e8ef7862cfd0fbf74eb71568279795d93dffedL", "e8ef7862cfd0fbf74eb71568279795d93dffe.tmp"]
+        {
+            assert_eq!(ContentHash::from_object_name("33", name), None, "{name}");
+        }
     }
 
     #[test]

@@ -27,6 +27,21 @@ CREATE TABLE tags (name TEXT, hash TEXT, revision INTEGER, timestamp INTEGER, ch
 CREATE TABLE recycle_bin (hash TEXT, flags INTEGER, CONSTRAINT pk_hash PRIMARY KEY (hash));
 ";
 
+/// Refuses a name that CernVM-FS refuses for a tag, too (`Publisher::CheckTagName`): the names of the tags that move
+/// by themselves, and all but letters, digits and `-_./:`.
+pub fn check_tag_name(name: &str) -> Result<(), Error> {
+    let why = if name == TRUNK || name == TRUNK_PREVIOUS {
+        "this tag moves by itself"
+    } else if name.is_empty() {
+        "it is empty"
+    } else if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:".contains(&b)) {
+        "only A-Z a-z 0-9 - _ . / : are allowed"
+    } else {
+        return Ok(());
+    };
+    Err(Error::malformed(format!("tag name {name:?}"), why))
+}
+
 /// A named revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tag {
@@ -128,6 +143,28 @@ impl History {
             tag.size.cast_signed(),
         ];
         self.database.connection.execute(sql, values).map(drop).map_err(self.database.failed("write"))
+    }
+
+    /// Removes a tag; tells whether it was there.
+    pub fn remove(&self, name: &str) -> Result<bool, Error> {
+        let removed = self.database.connection.execute("DELETE FROM tags WHERE name = ?1", [name]);
+        Ok(removed.map_err(self.database.failed("write"))? > 0)
+    }
+
+    /// The names of the tags of revisions after this one, the newest first. Those of other branches than the first are
+    /// not among them.
+    pub fn tags_after(&self, revision: u64) -> Result<Vec<String>, Error> {
+        let list = || -> rusqlite::Result<Vec<String>> {
+            let sql = "SELECT name FROM tags WHERE revision > ?1 AND branch = '' ORDER BY revision DESC, name";
+            let mut statement = self.database.connection.prepare(sql)?;
+            statement.query_map([revision.cast_signed()], |row| row.get(0))?.collect()
+        };
+        list().map_err(self.database.failed("read"))
+    }
+
+    /// Makes the file smaller by what was removed.
+    pub fn compact(&self) -> Result<(), Error> {
+        self.database.run("VACUUM")
     }
 
     /// Moves `trunk` to a revision, and `trunk-previous` to where it stood (`CommandTag::UpdateUndoTags`).

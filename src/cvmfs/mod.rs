@@ -22,6 +22,7 @@ pub mod keys;
 pub mod manifest;
 pub mod metainfo;
 pub mod object;
+pub mod owner;
 pub mod reader;
 pub mod reflog;
 pub mod revisions;

@@ -1,7 +1,7 @@
 //! Opening a repository and reading it, each step verified: the public master key vouches for the whitelist, the
 //! whitelist for the certificate, the certificate for the manifest, and from there on hashes for everything.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rsa::RsaPublicKey;
@@ -95,6 +95,11 @@ impl Reader {
     pub fn with_temporary(mut self, directory: PathBuf) -> Self {
         self.temporary = directory;
         self
+    }
+
+    /// Where temporary copies go.
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
     }
 
     /// The manifest.

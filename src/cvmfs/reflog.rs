@@ -57,6 +57,28 @@ impl Reflog {
         self.database.commit()
     }
 
+    /// The objects of a kind, and when each was published last, seconds since 1970.
+    pub fn objects(&self, kind: ObjectKind) -> Result<Vec<(ContentHash, i64)>, Error> {
+        let Some(kind) = reference_type(kind) else { return Ok(Vec::new()) };
+        let list = || -> rusqlite::Result<Vec<(String, i64)>> {
+            let sql = "SELECT hash, timestamp FROM refs WHERE type = ?1";
+            self.database.connection.prepare(sql)?.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        };
+        let rows = list().map_err(self.database.failed("read"))?;
+        rows.into_iter().map(|(hash, time)| Ok((ContentHash::parse(&hash)?, time))).collect()
+    }
+
+    /// Takes objects out, in one go, and makes the file smaller by them.
+    pub fn remove(&self, objects: &[ContentHash]) -> Result<(), Error> {
+        self.database.begin()?;
+        for hash in objects {
+            let sql = "DELETE FROM refs WHERE hash = ?1";
+            self.database.connection.execute(sql, [hash.to_string()]).map_err(self.database.failed("write"))?;
+        }
+        self.database.commit()?;
+        self.database.run("VACUUM")
+    }
+
     /// Tells whether an object is in it.
     pub fn contains(&self, hash: &ContentHash) -> Result<bool, Error> {
         let sql = "SELECT EXISTS (SELECT 1 FROM refs WHERE hash = ?1)";

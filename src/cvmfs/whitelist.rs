@@ -6,11 +6,14 @@ use jiff::tz::TimeZone;
 use rsa::RsaPrivateKey;
 
 use super::Error;
-use super::hash::{Algorithm, ContentHash};
+use super::hash::ContentHash;
 use super::signature::{Letter, Scheme, seal};
 
 /// Its name below the repository's base.
 pub const FILE: &str = ".cvmfswhitelist";
+
+/// Ten years; `cvmfs_server` warns of more than 30 days.
+const MAX_DAYS: u32 = 3650;
 
 const TIME: &str = "%Y%m%d%H%M%S";
 
@@ -59,22 +62,23 @@ impl Whitelist {
         if now < self.expires_at { Ok(()) } else { Err(Error::Expired { at: rfc3339(self.expires_at) }) }
     }
 
-    /// The whole file for one certificate, signed by the master key.
+    /// The whole file for some certificates, signed by the master key. Days that make no sense are refused.
     pub fn seal(
         repository: &str,
-        fingerprint: ContentHash,
+        fingerprints: &[ContentHash],
         now: i64,
         valid_days: u32,
         key: &RsaPrivateKey,
     ) -> Result<Vec<u8>, Error> {
+        if !(1..=MAX_DAYS).contains(&valid_days) {
+            let why = format!("{valid_days} days: it is valid for 1 to {MAX_DAYS} days");
+            return Err(Error::malformed("the new whitelist", why));
+        }
+        let [first, ..] = fingerprints else { return Err(Error::malformed("the new whitelist", "no certificate")) };
+        let lines: String = fingerprints.iter().map(|print| print.fingerprint() + "\n").collect();
         let expires_at = now + i64::from(valid_days) * 86_400;
-        let body = format!(
-            "{}\nE{}\nN{repository}\n{}\n",
-            format_time(now)?,
-            format_time(expires_at)?,
-            fingerprint.fingerprint()
-        );
-        seal(&body, Algorithm::Sha1, Scheme::Text, key)
+        let body = format!("{}\nE{}\nN{repository}\n{lines}", format_time(now)?, format_time(expires_at)?,);
+        seal(&body, first.algorithm(), Scheme::Text, key)
     }
 }
 

@@ -257,6 +257,11 @@ impl CatalogEditor {
         database.close()
     }
 
+    /// Sets for how many seconds clients believe a manifest: they go by the root catalog.
+    pub(crate) fn set_ttl(&self, seconds: u64) -> Result<(), Error> {
+        self.catalog.database.set_property("TTL", &seconds.to_string())
+    }
+
     /// Makes it the catalog of a revision and closes the file. A nested catalog counts revisions of its own.
     pub(crate) fn finish(self, revision: Option<u64>, previous: Option<&ContentHash>, now: i64) -> Result<(), Error> {
         let revision = match revision {

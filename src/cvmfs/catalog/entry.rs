@@ -36,7 +36,7 @@ impl Flags {
     /// Read past the client's kernel cache.
     pub const DIRECT_IO: u32 = 0x10000;
 
-    const HASH_SHIFT: u32 = 8;
+    pub(super) const HASH_SHIFT: u32 = 8;
     const COMPRESSION_SHIFT: u32 = 11;
 
     /// The bits that say how objects are named and compressed.
@@ -134,7 +134,7 @@ impl Entry {
 
     /// The algorithm that names its objects.
     pub fn algorithm(&self) -> Option<Algorithm> {
-        Algorithm::from_flag_bits((self.flags.0 >> Flags::HASH_SHIFT) & 7)
+        self.flags.algorithm()
     }
 
     /// Its extended attributes.

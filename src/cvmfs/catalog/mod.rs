@@ -6,6 +6,7 @@ mod edit;
 mod entry;
 mod path;
 mod read;
+mod references;
 mod scan;
 mod schema;
 mod statistics;

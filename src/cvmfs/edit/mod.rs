@@ -22,10 +22,11 @@ use std::path::PathBuf;
 
 use self::catalogs::{Catalogs, ROOT};
 pub use self::entry::{NewEntry, NewKind};
+pub(crate) use self::finish::NextTree;
 use self::links::Names;
 use super::Error;
 use super::catalog::{Chunk, Entry, Flags, PathHash, join, split as split_path};
-use super::hash::ContentHash;
+use super::ingest::Staged;
 use super::reader::Reader;
 use super::settings::AutoCatalogs;
 use super::xattr::Xattrs;
@@ -57,8 +58,8 @@ pub enum EditError {
 
 /// What finishing a tree needs of the objects of a revision.
 pub(crate) trait Objects {
-    /// Stores a catalog's file; gives its object's name and the file's size.
-    fn store_catalog(&mut self, file: &std::path::Path) -> Result<(ContentHash, u64), Error>;
+    /// Stores a catalog's file; gives its object, and the file's size.
+    fn store_catalog(&mut self, file: &std::path::Path) -> Result<Staged, Error>;
     /// Stores an empty file.
     fn empty_file(&mut self) -> Result<NewKind, Error>;
     /// Reads a small file of the tree.
@@ -341,13 +342,4 @@ fn conflict(path: &[u8], why: &str) -> EditError {
 
 fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
-}
-
-/// What a tree became.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FinishedTree {
-    /// The root catalog's object.
-    pub root: ContentHash,
-    /// Its size, uncompressed, in bytes.
-    pub size: u64,
 }

@@ -13,12 +13,14 @@ use super::super::ingest::{Ingest, IngestSettings, StageError, Staged, StoredFil
 use super::super::keys::SigningKeys;
 use super::super::manifest::{self, Manifest};
 use super::super::object::{self, ObjectReader};
+use super::super::owner::Owner;
 use super::super::reader::{Expiry, Reader, check_listed};
 use super::super::reflog::{self, Reflog};
 use super::super::settings::Settings;
 use super::super::signature::Letter;
 use super::super::{Error, durable};
 use super::repair::{self, NEXT};
+use super::spool::Spool;
 use super::{RepositoryLock, Stratum0, add_bytes, add_file, make_public, write_public};
 
 /// Bytes of an object that are read of files which CernVM-FS itself looks at.
@@ -32,11 +34,12 @@ pub(super) struct Change {
     pub(super) settings: Settings,
     keys: SigningKeys,
     directory: PathBuf,
-    reflog_is_current: bool,
-    _lock: RepositoryLock,
+    pub(super) reflog_is_current: bool,
+    lock: RepositoryLock,
 }
 
 /// What a change does to the files that every revision has.
+#[derive(Default)]
 pub(super) struct Next<'a> {
     /// The new root catalog; `None` for a change that makes no revision.
     pub root: Option<Staged>,
@@ -61,12 +64,12 @@ impl Change {
         let keys = SigningKeys::load(&stratum0.keys, &stratum0.name)?;
         check_listed(&keys.certificate, reader.whitelist())?;
         check_publishable(reader.manifest())?;
-        let reflog_is_current = repair::settle(&directory, reader.manifest())?;
+        let reflog_is_current = repair::settle(&directory, reader.manifest(), lock.spool())?;
         let algorithm = settings.algorithm.unwrap_or(reader.manifest().root_hash.algorithm());
         let (compression, chunking) = (settings.compression, settings.chunking);
         let staging = Ingest::begin(&directory, IngestSettings { algorithm, compression, chunking, threads: 0 })?;
         let reader = reader.with_temporary(staging.directory().to_owned());
-        Ok(Self { staging, reader, settings, keys, directory, reflog_is_current, _lock: lock })
+        Ok(Self { staging, reader, settings, keys, directory, reflog_is_current, lock })
     }
 
     /// The time of a change: clients keep what they have when a manifest is older, so time never goes back here even if
@@ -78,10 +81,22 @@ impl Change {
     /// Makes the change true: the manifest that is there when this returns is the new one, and durable.
     ///
     /// `passing` hears the name of each step as it is passed; it is for tests that kill the process there.
-    pub(super) fn commit(mut self, next: Next<'_>, now: i64, passing: &dyn Fn(&str)) -> Result<Manifest, Error> {
+    pub(super) fn commit(self, next: Next<'_>, now: i64, passing: &dyn Fn(&str)) -> Result<Manifest, Error> {
+        self.commit_and_hold(next, now, passing).map(|(manifest, _)| manifest)
+    }
+
+    /// The same for who is not done then: gives the lock back.
+    pub(super) fn commit_and_hold(
+        mut self,
+        next: Next<'_>,
+        now: i64,
+        passing: &dyn Fn(&str),
+    ) -> Result<(Manifest, RepositoryLock), Error> {
         let now = self.time(now);
         let mut manifest = self.reader.manifest().clone();
         manifest.published_at = now;
+        // As `sign_manifest` does: what the settings say now counts.
+        manifest.garbage_collectable = self.settings.garbage_collection.unwrap_or(manifest.garbage_collectable);
         let mut objects = Vec::new();
         if let Some(root) = next.root {
             (manifest.root_hash, manifest.root_size) = (root.hash, root.size);
@@ -113,8 +128,13 @@ impl Change {
         manifest.reflog = reflog::hash_file(&next_reflog, algorithm)?;
         write_public(&next_manifest, &manifest.seal(algorithm, &self.keys.key)?)?;
 
+        let owner = Owner::of(&self.directory)?;
+        owner.give_contents(self.staging.directory())?;
+        owner.give(&next_reflog)?;
+        owner.give(&next_manifest)?;
         passing("before-objects-sync");
         self.staging.publish(&[&next_reflog, &next_manifest])?;
+        owner.give_folders(&self.directory.join("data"))?;
         passing("objects-synced");
         self.check_not_overtaken()?;
         passing("before-flip");
@@ -124,8 +144,16 @@ impl Change {
         durable::sync_directory(&self.directory)?;
         passing("flip-synced");
         // The change is made whatever comes of this: `repair::settle` makes up for it.
-        let _ = fs::rename(&next_reflog, &reflog);
-        Ok(manifest)
+        let renamed = fs::rename(&next_reflog, &reflog).is_ok();
+        if let (true, Some(spool), Some(hash)) = (renamed, self.lock.spool(), &manifest.reflog) {
+            let _ = spool.write_checksum(hash);
+        }
+        Ok((manifest, self.lock))
+    }
+
+    /// Changes nothing, and gives the lock back.
+    pub(super) fn release(self) -> RepositoryLock {
+        self.lock
     }
 
     /// Stores a file's content; gives what an entry needs of it.
@@ -192,8 +220,11 @@ impl Change {
         make_public(path)
     }
 
-    /// Our lock does not bind all other tools: see that none of them published meanwhile.
+    /// Our lock does not bind all other tools: see that none of them published meanwhile, or is about to.
     fn check_not_overtaken(&self) -> Result<(), Error> {
+        if let Some(held) = self.lock.spool().map(Spool::transaction).transpose()?.flatten() {
+            return Err(held.into_error());
+        }
         let bytes = fetch_small(self.reader.fetch(), manifest::FILE, 1 << 20)?;
         if bytes == self.reader.manifest_bytes() {
             return Ok(());
@@ -204,9 +235,8 @@ impl Change {
 }
 
 impl Objects for Change {
-    fn store_catalog(&mut self, file: &Path) -> Result<(ContentHash, u64), Error> {
-        let staged = add_file(&mut self.staging, ObjectKind::Catalog, file)?;
-        Ok((staged.hash, staged.size))
+    fn store_catalog(&mut self, file: &Path) -> Result<Staged, Error> {
+        add_file(&mut self.staging, ObjectKind::Catalog, file)
     }
 
     fn empty_file(&mut self) -> Result<NewKind, Error> {
@@ -242,7 +272,7 @@ impl Drop for Waiting {
 }
 
 /// Refuses what the manifest promises and this code would not keep.
-fn check_publishable(manifest: &Manifest) -> Result<(), Error> {
+pub(super) fn check_publishable(manifest: &Manifest) -> Result<(), Error> {
     if manifest.alternative_paths {
         return Err(Error::Unsupported("publishing with alternative paths (`A` in the manifest)".into()));
     }

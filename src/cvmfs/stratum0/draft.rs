@@ -4,16 +4,16 @@ use std::io::Read;
 
 use super::super::Error;
 use super::super::catalog::Compression;
-use super::super::edit::{NewKind, TreeEditor};
+use super::super::edit::{NewKind, NextTree, TreeEditor};
 use super::super::hash::{ContentHash, ObjectKind};
 use super::super::history::{History, Tag};
-use super::super::ingest::{Progress, StageError, Staged, Ticket};
+use super::super::ingest::{Progress, StageError, Ticket};
 use super::super::manifest::Manifest;
 use super::super::object::ObjectReader;
 use super::super::reader::Reader;
 use super::super::settings::Settings;
 use super::change::{Change, Next};
-use super::{RepositoryLock, Stratum0};
+use super::{RepositoryLock, Stratum0, tags};
 
 /// A tag to be set on the new revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,17 +92,26 @@ impl Draft {
     /// `passing` hears the name of each step as it is passed; it is for tests that kill the process there.
     pub fn commit(self, tag: Option<NewTag<'_>>, now: i64, passing: &dyn Fn(&str)) -> Result<Manifest, Error> {
         let Self { tree, mut change } = self;
-        let now = change.time(now);
-        let (revision, previous) = (change.reader.manifest().revision + 1, change.reader.manifest().root_hash);
-        let root = tree.finish(revision, &previous, now, &mut change)?;
-        let root = Some(Staged { hash: root.root, size: root.size });
-        let mut set_tags = |history: &History, manifest: &Manifest| set_tags(history, manifest, tag);
-        change.commit(Next { root, tags: Some(&mut set_tags), reflog: None, manifest: None }, now, passing)
+        let (now, base) = (change.time(now), change.reader.manifest());
+        let settings = change.settings.clone();
+        let next = NextTree {
+            revision: base.revision + 1,
+            previous: base.root_hash,
+            now,
+            ttl: settings.ttl,
+            limits: settings.limits,
+        };
+        let root = Some(tree.finish(&next, &mut change)?);
+        let mut edit = |manifest: &mut Manifest| manifest.ttl = settings.ttl.unwrap_or(manifest.ttl);
+        let mut set_tags = |history: &History, manifest: &Manifest| set_tags(history, manifest, tag, &settings);
+        let next = Next { root, tags: Some(&mut set_tags), manifest: Some(&mut edit), ..Next::default() };
+        change.commit(next, now, passing)
     }
 }
 
 /// Tags the revision of a manifest, and moves `trunk` to it.
-fn set_tags(history: &History, manifest: &Manifest, tag: Option<NewTag<'_>>) -> Result<(), Error> {
+fn set_tags(history: &History, manifest: &Manifest, tag: Option<NewTag<'_>>, settings: &Settings) -> Result<(), Error> {
+    tags::prune(history, settings, manifest.published_at)?;
     let mut head = Tag {
         name: String::new(),
         root_hash: manifest.root_hash,
@@ -114,6 +123,9 @@ fn set_tags(history: &History, manifest: &Manifest, tag: Option<NewTag<'_>>) -> 
     if let Some(tag) = tag {
         head.name = tag.name.to_owned();
         head.description = tag.description.to_owned();
+        history.insert(&head)?;
+    } else if settings.auto_tag {
+        head.name = tags::automatic_name(history, manifest.published_at)?;
         history.insert(&head)?;
     }
     history.advance_trunk(&head)

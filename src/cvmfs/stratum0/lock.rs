@@ -9,12 +9,21 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::super::Error;
+use super::spool::{Spool, SpoolLock};
 
 /// The lock, held until it is dropped. Names of repositories begin with no dot, so its file `.NAME.lock` beside the
-/// repository's directory is in nobody's way.
+/// repository's directory is in nobody's way. Where `cvmfs_server` knows the repository, its lock is held as well.
 #[derive(Debug)]
 pub struct RepositoryLock {
+    // Dropped in this order.
+    server: Option<ServerLock>,
     _file: Flock<File>,
+}
+
+#[derive(Debug)]
+struct ServerLock {
+    locks: Vec<SpoolLock>,
+    spool: Spool,
 }
 
 /// Somebody else holds the lock.
@@ -29,31 +38,65 @@ pub struct Held {
 impl Held {
     /// As an error, for who cannot wait.
     pub fn into_error(self) -> Error {
-        let source = std::io::Error::new(std::io::ErrorKind::WouldBlock, self.holder);
+        let source = std::io::Error::new(std::io::ErrorKind::WouldBlock, format!("held by {}", self.holder));
         Error::Io { what: format!("lock {}", self.path.display()), source }
     }
 }
 
 impl RepositoryLock {
-    pub(super) fn acquire(directory: &Path, name: &str) -> Result<Result<Self, Held>, Error> {
+    pub(super) fn acquire(directory: &Path, name: &str, spool: Option<Spool>) -> Result<Result<Self, Held>, Error> {
         let path = directory.with_file_name(format!(".{name}.lock"));
         let failed = || Error::io(format!("lock {}", path.display()));
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        match Flock::lock(file.map_err(failed())?, FlockArg::LockExclusiveNonblock) {
+        let file = match Flock::lock(file.map_err(failed())?, FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
                 // For people and messages only; the lock is the kernel's.
                 let note = format!("process {}\n", std::process::id());
                 let noted = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(note.as_bytes()));
                 noted.map_err(failed())?;
-                Ok(Ok(Self { _file: file }))
+                file
             }
             Err((mut file, Errno::EWOULDBLOCK)) => {
                 let mut holder = String::new();
                 let _ = (&mut file).take(100).read_to_string(&mut holder);
                 let holder = if holder.trim().is_empty() { "another process".into() } else { holder.trim().to_owned() };
-                Ok(Err(Held { path, holder }))
+                return Ok(Err(Held { path, holder }));
             }
-            Err((_, error)) => Err(failed()(error.into())),
+            Err((_, error)) => return Err(failed()(error.into())),
+        };
+        let mut lock = Self { server: None, _file: file };
+        if let Some(spool) = spool {
+            lock.server = match ServerLock::acquire(spool)? {
+                Ok(server) => Some(server),
+                Err(held) => return Ok(Err(held)),
+            };
         }
+        Ok(Ok(lock))
+    }
+
+    /// Where `cvmfs_server` keeps its own state of the repository.
+    pub(super) fn spool(&self) -> Option<&Spool> {
+        self.server.as_ref().map(|server| &server.spool)
+    }
+
+    /// Takes the lock of garbage collections and checks as well.
+    pub(super) fn extend_to_collecting(&mut self) -> Result<Result<(), Held>, Error> {
+        let Some(server) = &mut self.server else { return Ok(Ok(())) };
+        Ok(server.spool.lock("is_collecting")?.map(|lock| server.locks.push(lock)))
+    }
+}
+
+impl ServerLock {
+    fn acquire(spool: Spool) -> Result<Result<Self, Held>, Error> {
+        let lock = match spool.lock("is_publishing")? {
+            Ok(lock) => lock,
+            Err(held) => return Ok(Err(held)),
+        };
+        // A transaction that is open was begun on the present revision and would be published over ours.
+        if let Some(held) = spool.transaction()? {
+            return Ok(Err(held));
+        }
+        spool.check_writable()?;
+        Ok(Ok(Self { locks: vec![lock], spool }))
     }
 }

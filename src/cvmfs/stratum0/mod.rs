@@ -3,50 +3,42 @@
 //! Layout: `.cvmfspublished`, `.cvmfswhitelist`, `.cvmfsreflog`, `.cvmfs_master_replica`, `data/00` to `data/ff` and
 //! `data/txn`. Beside the directory lies the lock file `.NAME.lock`, which every change takes exclusively.
 
+mod adopt;
 mod change;
+mod create;
 mod draft;
+mod gc;
 mod lock;
 mod repair;
+mod resign;
+mod rollback;
+mod spool;
+mod tags;
+mod target;
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::fetch::LocalDir;
-use super::hash::{Algorithm, ObjectKind};
-use super::history::{History, TRUNK, Tag};
-use super::ingest::{self, Ingest, IngestSettings, StageError, Staged};
-use super::keys::{self, NewKeys, SigningKeys};
-use super::manifest::{self, Manifest};
+use super::hash::ObjectKind;
+use super::ingest::{self, Ingest, StageError, Staged};
+use super::keys;
+use super::manifest;
+use super::owner::Owner;
 use super::reader::{Expiry, Reader};
-use super::reflog::{self, Reflog};
-use super::settings::Settings;
-use super::whitelist::{self, Whitelist};
-use super::{Error, catalog, durable, metainfo};
+use super::settings::{self, Settings};
+use super::{Error, durable};
 
+use spool::Spool;
+
+pub use adopt::Adopted;
+pub use create::CreateOptions;
 pub use draft::{Draft, NewTag};
+pub use gc::{GcOptions, GcReport, Keep};
 pub use lock::{Held, RepositoryLock};
-
-/// How a new repository is to be.
-#[derive(Debug, Clone)]
-pub struct CreateOptions {
-    /// Owner of the root directory.
-    pub uid: u32,
-    /// Its group.
-    pub gid: u32,
-    /// Seconds for which clients believe a manifest.
-    pub ttl: u64,
-    /// Days that the whitelist is valid for.
-    pub whitelist_days: u32,
-}
-
-impl Default for CreateOptions {
-    fn default() -> Self {
-        Self { uid: 0, gid: 0, ttl: 240, whitelist_days: 30 }
-    }
-}
+pub use rollback::{RollbackOptions, RolledBack};
 
 /// A stratum 0: its directory, its name, and the directory of its keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,28 +52,6 @@ impl Stratum0 {
     /// The repository `name` in `directory` (which holds `.cvmfspublished`). Nothing is read yet.
     pub fn at(directory: impl Into<PathBuf>, name: impl Into<String>, keys: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into(), name: name.into(), keys: keys.into() }
-    }
-
-    /// Makes a repository with one empty directory, as revision 1. Keys of that name which exist already are used.
-    pub fn create(
-        directory: impl Into<PathBuf>,
-        name: impl Into<String>,
-        keys: impl Into<PathBuf>,
-        options: &CreateOptions,
-        now: i64,
-    ) -> Result<Self, Error> {
-        let stratum0 = Self::at(directory, name, keys);
-        stratum0.make_directories()?;
-        let _lock = stratum0.lock()?.map_err(Held::into_error)?;
-        if stratum0.exists() {
-            return Err(Error::Exists(format!("repository {}", stratum0.directory.display())));
-        }
-        let (master, signing) = stratum0.keys_for_create(now)?;
-        let fingerprint = signing.certificate.fingerprint(Algorithm::Sha1);
-        let whitelist = Whitelist::seal(&stratum0.name, fingerprint, now, options.whitelist_days, &master)?;
-        stratum0.replace(whitelist::FILE, &whitelist)?;
-        stratum0.write_first_revision(&signing, options, now)?;
-        Ok(stratum0)
     }
 
     /// The directory.
@@ -107,23 +77,30 @@ impl Stratum0 {
 
     /// How it is published.
     pub fn settings(&self) -> Result<Settings, Error> {
-        Ok(Settings::default())
+        let path = settings::file(&self.directory, &self.name);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            // A link to a `server.conf` that is gone is no leave to publish by other rules.
+            Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(&path).is_err() => {
+                return Ok(Settings::default());
+            }
+            Err(error) => return Err(Error::io(format!("read {}", path.display()))(error)),
+        };
+        let settings = Settings::parse(&path.display().to_string(), &text, &self.name)?;
+        if let Some(server) = &settings.server
+            && self.directory.exists()
+            && !same_directory(&server.storage, &self.directory)
+        {
+            let why = format!("it names the storage {}", server.storage.display());
+            return Err(Error::malformed(format!("{} of {}", path.display(), self.directory.display()), why));
+        }
+        Ok(settings)
     }
 
     /// Takes the lock, without waiting.
     pub fn lock(&self) -> Result<Result<RepositoryLock, Held>, Error> {
-        RepositoryLock::acquire(&self.directory, &self.name)
-    }
-
-    /// Signs the whitelist anew with the master key, for so many days from now; gives the new one.
-    pub fn resign(&self, valid_days: u32, now: i64) -> Result<Whitelist, Error> {
-        let _lock = self.lock()?.map_err(Held::into_error)?;
-        let master = keys::load_master(&self.keys, &self.name)?;
-        let certificate = SigningKeys::load(&self.keys, &self.name)?.certificate;
-        let bytes = Whitelist::seal(&self.name, certificate.fingerprint(Algorithm::Sha1), now, valid_days, &master)?;
-        let whitelist = Whitelist::parse(&super::signature::Letter::parse(&bytes, "whitelist")?)?;
-        self.replace(whitelist::FILE, &bytes)?;
-        Ok(whitelist)
+        let spool = self.settings()?.server.map(|server| Spool(server.spool));
+        RepositoryLock::acquire(&self.directory, &self.name, spool)
     }
 
     /// Starts a revision on top of the present one. Repairs first what an interrupted publish left.
@@ -133,93 +110,27 @@ impl Stratum0 {
 
     /// Brings the storage in order after a publish that was killed: the manifest decides. For who only wants to look
     /// (`begin` does it by itself).
-    pub fn repair(&self, _lock: &RepositoryLock, reader: &Reader) -> Result<(), Error> {
-        repair::settle(&self.directory, reader.manifest())?;
+    pub fn repair(&self, lock: &RepositoryLock, reader: &Reader) -> Result<(), Error> {
+        repair::settle(&self.directory, reader.manifest(), lock.spool())?;
         ingest::remove_leftovers(&self.directory.join("data/txn"))
     }
+}
 
-    fn make_directories(&self) -> Result<(), Error> {
-        let make = |path: &Path| fs::create_dir_all(path).map_err(Error::io(format!("create {}", path.display())));
-        let data = self.directory.join("data");
-        make(&data.join("txn"))?;
-        (0..=255).try_for_each(|byte| make(&data.join(format!("{byte:02x}"))))?;
-        let mut made = BTreeSet::from([self.directory.clone(), data.clone()]);
-        made.extend(self.directory.parent().map(Path::to_owned));
-        durable::sync_all(&made, &[&self.directory])
-    }
+/// Replaces a file at once and durably.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut next = path.as_os_str().to_owned();
+    next.push(repair::NEXT);
+    let next = PathBuf::from(next);
+    write_public(&next, bytes)?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    Owner::of(folder)?.give(&next)?;
+    File::open(&next).and_then(|file| file.sync_all()).map_err(Error::io(format!("sync {}", next.display())))?;
+    fs::rename(&next, path).map_err(Error::io(format!("replace {}", path.display())))?;
+    durable::sync_directory(folder)
+}
 
-    fn keys_for_create(&self, now: i64) -> Result<(rsa::RsaPrivateKey, SigningKeys), Error> {
-        if keys::any_exists(&self.keys, &self.name) {
-            return Ok((keys::load_master(&self.keys, &self.name)?, SigningKeys::load(&self.keys, &self.name)?));
-        }
-        let new = NewKeys::generate(&self.name, now)?;
-        new.store(&self.keys, &self.name)?;
-        Ok((new.master, new.signing))
-    }
-
-    fn write_first_revision(&self, signing: &SigningKeys, options: &CreateOptions, now: i64) -> Result<(), Error> {
-        let mut staging = Ingest::begin(&self.directory, IngestSettings { threads: 1, ..IngestSettings::default() })?;
-        let path = staging.directory().join("catalog");
-        catalog::create_root(&path, options.uid, options.gid, options.ttl, now)?;
-        let root = add_file(&mut staging, ObjectKind::Catalog, &path)?;
-        let path = staging.directory().join("history");
-        let history = History::create(&path, &self.name)?;
-        history.insert(&Tag {
-            name: TRUNK.into(),
-            root_hash: root.hash,
-            size: root.size,
-            revision: 1,
-            timestamp: now,
-            description: "current HEAD".into(),
-        })?;
-        history.close()?;
-        let history = add_file(&mut staging, ObjectKind::History, &path)?;
-        let certificate = add_bytes(&mut staging, ObjectKind::Certificate, signing.certificate.pem().as_bytes())?;
-        let metainfo = add_bytes(&mut staging, ObjectKind::Metainfo, metainfo::initial(&self.name).as_bytes())?;
-
-        let path = self.directory.join(reflog::FILE);
-        durable::remove_if_there(&path)?;
-        let reflog = Reflog::create(&path, &self.name)?;
-        let objects = [
-            (ObjectKind::Catalog, root.hash),
-            (ObjectKind::Certificate, certificate.hash),
-            (ObjectKind::History, history.hash),
-            (ObjectKind::Metainfo, metainfo.hash),
-        ];
-        reflog.add(&objects, now)?;
-        reflog.close()?;
-        make_public(&path)?;
-
-        let text = b"Stratum 1 servers may replicate this repository.\n";
-        self.replace(".cvmfs_master_replica", text)?;
-        staging.publish(&[&path])?;
-        let manifest = Manifest {
-            root_hash: root.hash,
-            root_size: root.size,
-            ttl: options.ttl,
-            revision: 1,
-            garbage_collectable: false,
-            alternative_paths: false,
-            repository: self.name.clone(),
-            certificate: certificate.hash,
-            history: Some(history.hash),
-            published_at: now,
-            metainfo: Some(metainfo.hash),
-            reflog: reflog::hash_file(&path, Algorithm::Sha1)?,
-            unknown: Vec::new(),
-        };
-        self.replace(manifest::FILE, &manifest.seal(Algorithm::Sha1, &signing.key)?)
-    }
-
-    /// Replaces one of the files at the base, at once and durably.
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let next = self.directory.join(format!("{name}.next"));
-        write_public(&next, bytes)?;
-        File::open(&next).and_then(|file| file.sync_all()).map_err(Error::io(format!("sync {}", next.display())))?;
-        let target = self.directory.join(name);
-        fs::rename(&next, &target).map_err(Error::io(format!("replace {}", target.display())))?;
-        durable::sync_directory(&self.directory)
-    }
+fn same_directory(one: &Path, other: &Path) -> bool {
+    matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Writes a file that a web server can read.

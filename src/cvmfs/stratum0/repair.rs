@@ -13,25 +13,35 @@ use super::super::manifest::{self, Manifest};
 use super::super::reader::Reader;
 use super::super::reflog::{self, Reflog};
 use super::super::{Error, durable};
+use super::spool::Spool;
 
 /// The suffix of a file that waits for its rename.
 pub(super) const NEXT: &str = ".next";
 
-/// Finishes or undoes an interrupted publish; tells whether the reflog is the one that the manifest names.
-pub(super) fn settle(directory: &Path, manifest: &Manifest) -> Result<bool, Error> {
+/// Finishes or undoes an interrupted publish; tells whether the reflog is the one that the manifest names, or the one
+/// that `cvmfs_server` wrote after it: its garbage collection replaces the reflog and leaves the manifest.
+pub(super) fn settle(directory: &Path, manifest: &Manifest, spool: Option<&Spool>) -> Result<bool, Error> {
     let reflog = directory.join(reflog::FILE);
     let next = directory.join(format!("{}{NEXT}", reflog::FILE));
     durable::remove_if_there(&directory.join(format!("{}{NEXT}", manifest::FILE)))?;
     // Manifests of older tools do not name it: it cannot be told then, and is taken as it is.
     let Some(named) = manifest.reflog else { return Ok(reflog.exists()) };
     let is_named = |path: &Path| Ok::<_, Error>(reflog::hash_file(path, named.algorithm())? == Some(named));
-    let current = is_named(&reflog)?;
+    let mut current = is_named(&reflog)?;
     if !current && is_named(&next)? {
         fs::rename(&next, &reflog).map_err(Error::io(format!("replace {}", reflog.display())))?;
         durable::sync_directory(directory)?;
-        return Ok(true);
+        current = true;
+    } else {
+        durable::remove_if_there(&next)?;
     }
-    durable::remove_if_there(&next)?;
+    if let Some(spool) = spool {
+        if current {
+            spool.write_checksum(&named)?;
+        } else if let Some(noted) = spool.checksum() {
+            current = reflog::hash_file(&reflog, noted.algorithm())? == Some(noted);
+        }
+    }
     Ok(current)
 }
 

@@ -129,7 +129,7 @@ fn what_we_sign_is_what_the_real_tools_signed() {
     let master = keys::load_master(&keys, "sample.example.org").unwrap();
     let fingerprint = signing.certificate.fingerprint(Algorithm::Sha1);
     let signed_at = reader.whitelist().signed_at;
-    let sealed = crate::cvmfs::whitelist::Whitelist::seal("sample.example.org", fingerprint, signed_at, 30, &master);
+    let sealed = crate::cvmfs::whitelist::Whitelist::seal("sample.example.org", &[fingerprint], signed_at, 30, &master);
     assert_eq!(sealed.unwrap(), std::fs::read(storage.join(".cvmfswhitelist")).unwrap());
 }
 

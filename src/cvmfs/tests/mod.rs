@@ -2,7 +2,9 @@
 
 mod check;
 mod crash;
+mod gc;
 mod golden;
 mod publish;
 pub(crate) mod support;
+mod tags;
 mod trust;
