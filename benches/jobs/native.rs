@@ -6,7 +6,7 @@ use std::time::Instant;
 use conveyor::cvmfs::stratum0::{CreateOptions, Stratum0};
 use conveyor::domain::ids::BatchId;
 use conveyor::domain::names::{LeasePath, RepositoryName};
-use conveyor::domain::tree::{EntryKind, EntryMeta, EntryPath};
+use conveyor::domain::tree::{Attributes, EntryKind, EntryMeta, EntryPath};
 use conveyor::publisher::Publisher;
 use conveyor::publisher::native::NativePublisher;
 use serde_json::json;
@@ -17,7 +17,7 @@ use super::report::{figure, median, quantile};
 
 /// Files that one publish writes: content, catalog, history, reflog, manifest.
 const FILES_OF_A_PUBLISH: usize = 5;
-const META: EntryMeta = EntryMeta { mode: 0o644, mtime: 0, uid: 0, gid: 0 };
+const META: EntryMeta = EntryMeta { mode: 0o644, mtime: 0, uid: 0, gid: 0, attributes: Attributes::new() };
 /// Entries in one directory of a filled repository.
 const FOLDER: usize = 500;
 

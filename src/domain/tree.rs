@@ -1,5 +1,6 @@
 //! Entries of a file tree as a payload describes them and a publisher stores them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Why a path was refused.
@@ -103,8 +104,11 @@ impl fmt::Debug for EntryPath {
     }
 }
 
+/// Extended attributes, by name.
+pub type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// What every entry carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryMeta {
     /// Permission bits with setuid, setgid and sticky (`0o7777`), without the file type.
     pub mode: u32,
@@ -114,6 +118,8 @@ pub struct EntryMeta {
     pub uid: u32,
     /// Numeric group.
     pub gid: u32,
+    /// Extended attributes.
+    pub attributes: Attributes,
 }
 
 /// What an entry is. The content of a file travels beside it, as a stream.
@@ -130,6 +136,22 @@ pub enum EntryKind {
     Symlink {
         /// The target, as it stands in the link.
         target: Vec<u8>,
+    },
+    /// A named pipe.
+    Fifo,
+    /// A device that is read and written byte by byte.
+    CharacterDevice {
+        /// Its driver.
+        major: u32,
+        /// Which of the driver's devices.
+        minor: u32,
+    },
+    /// A device that is read and written block by block.
+    BlockDevice {
+        /// Its driver.
+        major: u32,
+        /// Which of the driver's devices.
+        minor: u32,
     },
 }
 

@@ -154,6 +154,9 @@ pub trait Transaction: Send {
     /// Missing parent directories are made (mode 0755). A file or link replaces whatever stood there, with all below it;
     /// a directory over a directory changes its metadata only. `content` is read to its end for a file, ignored otherwise;
     /// a file whose content is not `size` bytes long is an error.
+    ///
+    /// Content may still be on its way when this returns. An error can thus be that of an earlier entry, which it names;
+    /// the transaction can only be aborted then.
     fn put(
         &mut self,
         path: &EntryPath,
@@ -176,7 +179,10 @@ pub trait Transaction: Send {
     /// is an error.
     fn check_in(&mut self) -> Result<(), PublisherError>;
 
-    /// What the change set touches, sorted by path.
+    /// Waits until everything that was put or linked is in the change set. Its errors are those of earlier entries.
+    fn settle(&mut self) -> Result<(), PublisherError>;
+
+    /// What the change set touches, sorted by path; complete once it is settled.
     fn changes(&self) -> Vec<ChangedPath>;
 
     /// Publishes the change set as one revision, tagged with the key that the transaction was opened with. Everything is

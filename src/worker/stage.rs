@@ -19,7 +19,7 @@ use crate::domain::job::spec::{Payload, Publish};
 use crate::domain::outcome::Outcome;
 use crate::domain::protocol::{ClaimReply, ClaimedJob};
 use crate::domain::tree::EntryPath;
-use crate::payload::archive::{self, ArchiveItem, ArchiveLimits, ReadError};
+use crate::payload::archive::{self, ArchiveItem, ArchiveLimits, ReadError, Summary};
 use crate::payload::script::{self, Ending, ScriptRun};
 use crate::publisher::{PublisherError, Transaction};
 
@@ -101,9 +101,14 @@ async fn stage_one(
                     return Err(failed("timed_out", format!("unpacking took longer than the job's limit of {} s", job.spec.timeout_s), true));
                 }
             };
-            let (transaction, entries) =
+            let (transaction, summary) =
                 unpacked.map_err(|panic| failed("node_failed", format!("unpacking failed: {panic}"), true))??;
-            log.line(format!("unpacked {entries} entries")).await;
+            log.line(format!("unpacked {} entries", summary.entries)).await;
+            if summary.ignored_attributes > 0 {
+                let count = summary.ignored_attributes;
+                log.line(format!("{count} extended attributes were left out: CernVM-FS keeps up to 255 bytes of each"))
+                    .await;
+            }
             Ok(transaction)
         }
         (Payload::Script { args, .. }, Some(file)) => run_script(worker, transaction, job, log, file, args, stop).await,
@@ -136,7 +141,7 @@ fn unpack(
     base: &EntryPath,
     repository_root: &str,
     over: &AtomicBool,
-) -> Result<(Open, u64), Outcome> {
+) -> Result<(Open, Summary), Outcome> {
     let source = std::fs::File::open(file).map_err(|e| node_failed(file, &e))?;
     let read = archive::read(source, &ArchiveLimits::default(), base, repository_root, &mut |entry, content| {
         if over.load(Ordering::Relaxed) {
@@ -150,7 +155,10 @@ fn unpack(
         .map_err(Interrupted::Publisher)
     });
     match read {
-        Ok(summary) => Ok((transaction, summary.entries)),
+        Ok(summary) => match transaction.settle() {
+            Ok(()) => Ok((transaction, summary)),
+            Err(error) => Err(outcome(&error)),
+        },
         Err(ReadError::Archive(error)) => Err(failed("bad_archive", chain(&error), error.is_transient())),
         Err(ReadError::Sink { source: Interrupted::Publisher(error), .. }) => Err(outcome(&error)),
         Err(ReadError::Sink { source: Interrupted::Stopped, .. }) => Err(Outcome::Released),

@@ -23,7 +23,7 @@ impl Reader<'_> {
             MapError::Refusal(why) => ArchiveError::Entry { entry: shown_name, why },
             MapError::Archive(error) => error,
         })?;
-        self.count(&map, pax.attributes)?;
+        self.count(&map, pax.ignored_attributes)?;
         Ok((entry, map))
     }
 
@@ -63,6 +63,11 @@ impl Reader<'_> {
                 self.tree.symlink(&path, &link)?;
                 (ArchiveItem::Node(EntryKind::Symlink { target: link }), Map::solid(0))
             }
+            b'3' | b'4' | b'6' => {
+                no_content("a device or named pipe", stored)?;
+                self.tree.file(&path)?;
+                (ArchiveItem::Node(special(header)?), Map::solid(0))
+            }
             b'5' => (self.directory(&path, stored)?, Map::solid(0)),
             flag => return Err(Refusal::Kind(kind_of(flag)).into()),
         };
@@ -85,13 +90,13 @@ impl Reader<'_> {
         Ok(ArchiveItem::Node(EntryKind::Directory))
     }
 
-    fn count(&mut self, map: &Map, attributes: u64) -> Result<(), ArchiveError> {
+    fn count(&mut self, map: &Map, ignored_attributes: u64) -> Result<(), ArchiveError> {
         if map.size > self.limits.file_bytes {
             return Err(self.stream.limit("bytes in one file", self.limits.file_bytes));
         }
         self.summary.entries += 1;
         self.summary.bytes = self.summary.bytes.saturating_add(map.size);
-        self.summary.ignored_attributes += attributes;
+        self.summary.ignored_attributes += ignored_attributes;
         if self.summary.entries > self.limits.entries {
             return Err(self.stream.limit("entries", self.limits.entries));
         }
@@ -112,7 +117,17 @@ fn no_content(kind: &'static str, stored: u64) -> Result<(), Refusal> {
     if stored == 0 { Ok(()) } else { Err(Refusal::HasContent { kind }) }
 }
 
-fn meta(header: &RawHeader, pax: &Pax) -> Result<EntryMeta, Refusal> {
+fn special(header: &RawHeader) -> Result<EntryKind, Refusal> {
+    let number = |number: Option<i128>| number.and_then(|number| u32::try_from(number).ok());
+    let device = || number(header.major).zip(number(header.minor)).ok_or(Refusal::Number("device"));
+    Ok(match header.flag {
+        b'3' => device().map(|(major, minor)| EntryKind::CharacterDevice { major, minor })?,
+        b'4' => device().map(|(major, minor)| EntryKind::BlockDevice { major, minor })?,
+        _ => EntryKind::Fifo,
+    })
+}
+
+fn meta(header: &RawHeader, pax: &mut Pax) -> Result<EntryMeta, Refusal> {
     let owner = |pax: Option<u64>, header: Option<i128>, what| {
         let number = pax.map(i128::from).or(header);
         number.and_then(|number| u32::try_from(number).ok()).ok_or(Refusal::Number(what))
@@ -123,15 +138,13 @@ fn meta(header: &RawHeader, pax: &Pax) -> Result<EntryMeta, Refusal> {
         mtime: mtime.ok_or(Refusal::Number("time"))?,
         uid: owner(pax.uid, header.uid, "owner")?,
         gid: owner(pax.gid, header.gid, "group")?,
+        attributes: std::mem::take(&mut pax.attributes),
     })
 }
 
 /// What a type flag that is not taken stands for.
 fn kind_of(flag: u8) -> String {
     match flag {
-        b'3' => "a character device".into(),
-        b'4' => "a block device".into(),
-        b'6' => "a named pipe".into(),
         b's' => "a socket".into(),
         b'M' => "the continuation of a file from another volume".into(),
         b'D' => "a directory of an incremental backup".into(),

@@ -114,7 +114,7 @@ pub enum Refusal {
     #[error("it has no name of its own")]
     NoName,
     /// A kind that CernVM-FS payloads have no use for.
-    #[error("it is {0}; only files, directories, symbolic and hard links are taken")]
+    #[error("it is {0}; only files, directories, links, named pipes and devices are taken")]
     Kind(String),
     /// A symbolic link that points out of the directory where the archive goes.
     #[error("it is a symbolic link to {target:?}, which leads out of the directory that the archive goes to")]

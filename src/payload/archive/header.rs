@@ -13,6 +13,9 @@ pub(super) struct RawHeader {
     pub(super) mtime: Option<i128>,
     pub(super) uid: Option<i128>,
     pub(super) gid: Option<i128>,
+    /// Of a device; the seventh edition knew none.
+    pub(super) major: Option<i128>,
+    pub(super) minor: Option<i128>,
     /// The block itself, for the fields of GNU's sparse files.
     pub(super) block: [u8; 512],
 }
@@ -39,6 +42,8 @@ impl RawHeader {
             mtime: number(&old.mtime),
             uid: number(&old.uid),
             gid: number(&old.gid),
+            major: number(&block[329..337]),
+            minor: number(&block[337..345]),
             block,
         })
     }

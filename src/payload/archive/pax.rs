@@ -3,6 +3,11 @@
 //! Read by length and not by line, since a value may hold a newline.
 
 use super::sparse::PaxSparse;
+use crate::domain::tree::Attributes;
+
+/// Bytes that CernVM-FS keeps of a name or value of an extended attribute, and how many it keeps of an entry.
+const LONGEST_ATTRIBUTE: usize = 255;
+const MOST_ATTRIBUTES: usize = 255;
 
 /// What an extended header says about the entry that follows it.
 #[derive(Debug, Default, Clone)]
@@ -14,8 +19,9 @@ pub(super) struct Pax {
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<i64>,
     pub(super) sparse: Option<PaxSparse>,
-    /// Extended attributes that are left out.
-    pub(super) attributes: u64,
+    pub(super) attributes: Attributes,
+    /// Extended attributes that are longer than CernVM-FS keeps them.
+    pub(super) ignored_attributes: u64,
 }
 
 impl Pax {
@@ -53,8 +59,13 @@ impl Pax {
             _ => {
                 if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.get_or_insert_default().take(key, value)?;
-                } else if key.starts_with(b"SCHILY.xattr.") || key.starts_with(b"LIBARCHIVE.xattr.") {
-                    self.attributes += 1;
+                } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    // Programs that write the other form, with coded names and values, write this one as well.
+                    if name.len().max(value.len()) > LONGEST_ATTRIBUTE || self.attributes.len() == MOST_ATTRIBUTES {
+                        self.ignored_attributes += 1;
+                    } else if !name.is_empty() && !name.contains(&0) {
+                        self.attributes.insert(name.to_vec(), value.to_vec());
+                    }
                 }
             }
         }

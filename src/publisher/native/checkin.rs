@@ -1,6 +1,6 @@
 //! Check-in: what a script did to a checked-out tree. Everything is looked at with `lstat`; links are never followed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use nix::libc;
 
-use crate::cvmfs::catalog::{Entry, join};
+use crate::cvmfs::catalog::{Entry, Flags, join};
 use crate::cvmfs::edit::{NewEntry, NewKind};
 use crate::cvmfs::xattr::Xattrs;
 use crate::domain::tree::EntryPath;
@@ -35,13 +35,17 @@ pub(super) fn check_in(transaction: &mut NativeTransaction, checkout: &Checkout)
         return Err(conflict(&lease, "the lease path itself can only be a directory"));
     }
     let old = transaction.lookup(&lease)?;
-    check_in_entry(transaction, checkout, &lease, &metadata, old.as_ref())?;
+    let mut links = Links::new();
+    check_in_entry(transaction, checkout, &mut links, &lease, &metadata, old.as_ref())?;
     let mut pending = vec![lease];
     while let Some(directory) = pending.pop() {
-        check_in_directory(transaction, checkout, &directory, &mut pending)?;
+        check_in_directory(transaction, checkout, &mut links, &directory, &mut pending)?;
     }
     Ok(())
 }
+
+/// The first path of each inode that has several.
+type Links = HashMap<u64, EntryPath>;
 
 /// Refuses anything that a script put beside the way to the lease path.
 fn check_outside(lease: &EntryPath, checkout: &Checkout) -> Result<(), PublisherError> {
@@ -67,6 +71,7 @@ fn check_outside(lease: &EntryPath, checkout: &Checkout) -> Result<(), Publisher
 fn check_in_directory(
     transaction: &mut NativeTransaction,
     checkout: &Checkout,
+    links: &mut Links,
     directory: &EntryPath,
     pending: &mut Vec<EntryPath>,
 ) -> Result<(), PublisherError> {
@@ -78,13 +83,17 @@ fn check_in_directory(
         let path = entry_path(directory, name.as_bytes())?;
         let old = before.remove(name.as_bytes());
         let Some(metadata) = look(&place.join(&name), &path)? else { continue };
-        check_in_entry(transaction, checkout, &path, &metadata, old.as_ref())?;
+        check_in_entry(transaction, checkout, links, &path, &metadata, old.as_ref())?;
         if metadata.is_dir() {
             pending.push(path);
         }
     }
     for name in before.into_keys() {
-        transaction.erase(&entry_path(directory, &name)?)?;
+        let path = entry_path(directory, &name)?;
+        if !checkout.is_absent(&path) {
+            transaction.drain(true)?;
+            transaction.erase(&path)?;
+        }
     }
     Ok(())
 }
@@ -92,6 +101,7 @@ fn check_in_directory(
 fn check_in_entry(
     transaction: &mut NativeTransaction,
     checkout: &Checkout,
+    links: &mut Links,
     path: &EntryPath,
     metadata: &Metadata,
     old: Option<&Entry>,
@@ -110,8 +120,9 @@ fn check_in_entry(
         mtime_ns: same_time.map_or_else(|| u32::try_from(metadata.mtime_nsec()).ok(), |old| old.mtime_ns),
         uid: transaction.owner.uid,
         gid: transaction.owner.gid,
-        xattrs: Xattrs::new(),
+        xattrs: attributes(transaction, checkout, path, &place)?,
     };
+    let same_xattrs = old.is_some_and(|old| old.xattr == entry.xattrs.pack());
     if file_type.is_dir() {
         // A directory that gets another entry is still its owner's.
         if let Some(old) = old.filter(|old| old.is_directory()) {
@@ -126,31 +137,56 @@ fn check_in_entry(
         check_target(path, &target)?;
         entry.kind = NewKind::Symlink { target };
     } else if file_type.is_file() {
+        let first = (metadata.nlink() > 1).then(|| links.entry(metadata.ino()).or_insert_with(|| path.clone()).clone());
+        if let Some(first) = first.filter(|first| first != path) {
+            return transaction.push_link(path, &first);
+        }
         let unchanged = old.is_some_and(|old| old.is_file() && old.size == metadata.len());
         if unchanged && same_permissions.is_some() && same_time.is_some() && checkout.is_untouched(path, metadata) {
             return Ok(());
         }
         let mut file = open(&place, metadata)?;
-        entry.kind = transaction.store(path, metadata.len(), &mut file)?;
-        let same_content = match old.filter(|old| old.is_file()) {
-            Some(old) if transaction.has_content(path, old, &entry.kind)? => Some(old),
-            _ => None,
+        let Some(old) = old.filter(|old| old.is_file()) else {
+            return transaction.push_file(path, entry, metadata.len(), &mut file);
         };
-        if let (Some(old), Some(_), Some(_)) = (same_content, same_permissions, same_time) {
+        entry.kind = transaction.store(path, metadata.len(), &mut file)?;
+        let same_content = transaction.has_content(path, old, &entry.kind)?;
+        if same_content && same_permissions.is_some() && same_time.is_some() {
+            (entry.uid, entry.gid) = (old.uid, old.gid);
+            // Links that came or went changed the inode, not the file.
+            if same_xattrs && old.hardlink_group() != 0 && metadata.nlink() > 1 {
+                return Ok(());
+            }
+        }
+    } else if file_type.is_fifo() || file_type.is_socket() {
+        entry.kind = if file_type.is_fifo() { NewKind::Fifo } else { NewKind::Socket };
+        if let Some(old) = old.filter(|old| old.flags.has(Flags::SPECIAL) && same_time.is_some()) {
             (entry.uid, entry.gid) = (old.uid, old.gid);
         }
     } else {
-        let what = match () {
-            () if file_type.is_fifo() => "a FIFO",
-            () if file_type.is_socket() => "a socket",
-            () => "a device",
-        };
-        return Err(conflict(
-            path,
-            format!("the script made {what} there: only files, directories and links are published"),
-        ));
+        return Err(conflict(path, "the script made a device there: only root can, and scripts never run as root"));
     }
-    transaction.write(path, &entry)
+    transaction.push(path, entry)
+}
+
+/// The extended attributes of what lies there, with those that the script was not given.
+fn attributes(
+    transaction: &NativeTransaction,
+    checkout: &Checkout,
+    path: &EntryPath,
+    place: &Path,
+) -> Result<Xattrs, PublisherError> {
+    let mut found = checkout.kept_attributes(path);
+    // A file system without them has none.
+    for name in xattr::list(place).into_iter().flatten() {
+        // The others are the machine's: labels and the like.
+        if name.as_bytes().starts_with(b"user.")
+            && let Ok(Some(value)) = xattr::get(place, &name)
+        {
+            found.insert(name.into_vec(), value);
+        }
+    }
+    transaction.xattrs(path, &found)
 }
 
 /// Opens a file that the script may have made unreadable for its owner.

@@ -1,6 +1,8 @@
 //! Check-out: the lease path's tree as files, for a script to work in.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -8,19 +10,23 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::AT_FDCWD;
-use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::stat::{Mode, UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
+use nix::unistd::mkfifo;
 
 use crate::cvmfs::catalog::{Chunk, Entry, Flags, join};
 use crate::cvmfs::hash::ObjectKind;
-use crate::domain::tree::EntryPath;
+use crate::domain::tree::{Attributes, EntryPath};
 use crate::publisher::PublisherError;
 
-use super::errors::{conflict, io_error, translate};
+use super::errors::{io_error, translate};
 use super::transaction::NativeTransaction;
 
 /// The permission bits that files get. Set-id bits stay in the catalog: a scratch directory is no place for them.
 pub(super) const KEPT_BITS: u32 = 0o1777;
+
+/// The bits of a mode that tell kinds apart.
+const SPECIAL_KINDS: u32 = 0o170_000;
 
 /// Tells a file that nobody wrote to from one that was changed and given its old size and time again: nobody can set
 /// the time of an inode's last change.
@@ -38,6 +44,12 @@ impl Identity {
 pub(super) struct Checkout {
     root: PathBuf,
     files: HashMap<Vec<u8>, Identity>,
+    /// What no ordinary user can make: it stays as it is unless the script puts something in its place.
+    absent: HashSet<Vec<u8>>,
+    /// Extended attributes that no ordinary user can set, or the file system cannot keep: they stay with their files.
+    kept_attributes: HashMap<Vec<u8>, Attributes>,
+    /// The first name of each hard-link group, by its directory.
+    links: HashMap<(Vec<u8>, u32), PathBuf>,
 }
 
 impl Checkout {
@@ -48,7 +60,7 @@ impl Checkout {
 
     /// Where a path of the repository lies.
     pub(super) fn place(&self, path: &[u8]) -> PathBuf {
-        self.root.join(std::ffi::OsStr::from_bytes(path))
+        self.root.join(OsStr::from_bytes(path))
     }
 
     /// Tells whether a file is as it was made.
@@ -56,12 +68,28 @@ impl Checkout {
         self.files.get(path.as_bytes()) == Some(&Identity::of(metadata))
     }
 
+    /// Tells whether something is published there that was not made.
+    pub(super) fn is_absent(&self, path: &EntryPath) -> bool {
+        self.absent.contains(path.as_bytes())
+    }
+
+    /// The extended attributes of a file that was not given all of them.
+    pub(super) fn kept_attributes(&self, path: &EntryPath) -> Attributes {
+        self.kept_attributes.get(path.as_bytes()).cloned().unwrap_or_default()
+    }
+
     /// Makes the tree of a transaction, with the changes that it has so far.
     pub(super) fn make(transaction: &mut NativeTransaction) -> Result<Self, PublisherError> {
         let entries = plan(transaction)?;
         let root = transaction.scratch.join("checkout");
         remove_tree(&root).map_err(io_error(format!("clean {}", root.display())))?;
-        let mut checkout = Self { root, files: HashMap::new() };
+        let mut checkout = Self {
+            root,
+            files: HashMap::new(),
+            absent: HashSet::new(),
+            kept_attributes: HashMap::new(),
+            links: HashMap::new(),
+        };
         let lease = checkout.place(transaction.lease.as_bytes());
         DirBuilder::new()
             .recursive(true)
@@ -74,6 +102,7 @@ impl Checkout {
         // Modes and times of directories last, from the bottom: filling them changes the times and needs the modes.
         for (path, entry) in entries.iter().rev().filter(|(_, entry)| entry.is_directory()) {
             let place = checkout.place(path);
+            checkout.set_attributes(path, &place, entry)?;
             let finish = || {
                 fs::set_permissions(&place, Permissions::from_mode(entry.permissions() & KEPT_BITS))?;
                 set_mtime(&place, entry)
@@ -97,22 +126,75 @@ impl Checkout {
                 _ => return Ok(()),
             }
         }
-        if entry.is_symlink() {
+        if entry.flags.has(Flags::EXTERNAL) || matches!(entry.mode & SPECIAL_KINDS, 0o020_000 | 0o060_000 | 0o140_000) {
+            self.absent.insert(path.to_vec());
+            return Ok(());
+        }
+        if entry.flags.has(Flags::SPECIAL) {
             let make = || {
-                symlink(std::ffi::OsStr::from_bytes(&entry.symlink), &place)?;
+                mkfifo(&place, Mode::from_bits_truncate(entry.permissions() & KEPT_BITS))?;
                 set_mtime(&place, entry)
             };
-            return make().map_err(failed());
+            make().map_err(failed())?;
+            return self.set_attributes(path, &place, entry);
+        }
+        if entry.is_symlink() {
+            let make = || {
+                symlink(OsStr::from_bytes(&entry.symlink), &place)?;
+                set_mtime(&place, entry)
+            };
+            make().map_err(failed())?;
+            return self.set_attributes(path, &place, entry);
+        }
+        if let Some(first) = self.first_link(path, entry, &place) {
+            fs::hard_link(&first, &place).map_err(failed())?;
+            // The new link changed the inode's change time, for its other names as well.
+            return self.identify(path, &place, Some(&first)).map_err(failed());
         }
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&place).map_err(failed())?;
         write_content(transaction, path, entry, file)?;
         let finish = || {
             fs::set_permissions(&place, Permissions::from_mode(entry.permissions() & KEPT_BITS))?;
-            set_mtime(&place, entry)?;
-            fs::symlink_metadata(&place)
+            set_mtime(&place, entry)
         };
-        let metadata = finish().map_err(failed())?;
-        self.files.insert(path.to_vec(), Identity::of(&metadata));
+        self.set_attributes(path, &place, entry)?;
+        finish().and_then(|()| self.identify(path, &place, None)).map_err(failed())
+    }
+
+    /// The place of the hard link that was made first in the same directory.
+    fn first_link(&mut self, path: &[u8], entry: &Entry, place: &Path) -> Option<PathBuf> {
+        if entry.hardlink_group() == 0 {
+            return None;
+        }
+        let directory = path.iter().rposition(|b| *b == b'/').map_or(&path[..0], |end| &path[..end]);
+        match self.links.entry((directory.to_vec(), entry.hardlink_group())) {
+            Occupied(first) => Some(first.get().clone()),
+            Vacant(none) => {
+                none.insert(place.to_owned());
+                None
+            }
+        }
+    }
+
+    fn identify(&mut self, path: &[u8], place: &Path, first: Option<&Path>) -> io::Result<()> {
+        let identity = Identity::of(&fs::symlink_metadata(place)?);
+        if first.is_some() {
+            for other in self.files.values_mut().filter(|other| other.0 == identity.0) {
+                *other = identity;
+            }
+        }
+        self.files.insert(path.to_vec(), identity);
+        Ok(())
+    }
+
+    /// Sets what can be set of an entry's extended attributes, and remembers the rest.
+    fn set_attributes(&mut self, path: &[u8], place: &Path, entry: &Entry) -> Result<(), PublisherError> {
+        let Ok(xattrs) = entry.xattrs() else { return Ok(()) };
+        for (name, value) in xattrs.iter() {
+            if !name.starts_with(b"user.") || xattr::set(place, OsStr::from_bytes(name), value).is_err() {
+                self.kept_attributes.entry(path.to_vec()).or_default().insert(name.to_vec(), value.to_vec());
+            }
+        }
         Ok(())
     }
 }
@@ -137,10 +219,7 @@ fn plan(transaction: &mut NativeTransaction) -> Result<Vec<(Vec<u8>, Entry)>, Pu
             let path = join(&directory, &entry.name);
             if entry.is_directory() {
                 pending.push(path.clone());
-            } else if entry.flags.has(Flags::SPECIAL | Flags::EXTERNAL) {
-                let path = EntryPath::new(&path).unwrap_or_else(|_| EntryPath::base());
-                return Err(conflict(&path, "devices, sockets, FIFOs and external files cannot be checked out"));
-            } else if entry.is_file() {
+            } else if entry.is_file() && !entry.flags.has(Flags::EXTERNAL) {
                 bytes = bytes.saturating_add(entry.size);
             }
             entries.push((path, entry));

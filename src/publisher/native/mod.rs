@@ -2,13 +2,14 @@
 //! no `cvmfs_server`.
 //!
 //! A transaction holds the repository's lock from `open` to its end, so `recover` fences by taking it. Each `put` is an
-//! edit of a private copy of the catalog, with the content stored beside it; nothing shows before the manifest is
+//! edit of private copies of the catalogs, with the content stored beside them by all cores; nothing shows before the manifest is
 //! replaced. `docs/native-publisher.md` has the order of durable steps and what a kill at each of them leaves.
 
 mod changes;
 mod checkin;
 mod checkout;
 mod errors;
+mod queue;
 mod transaction;
 
 #[cfg(test)]

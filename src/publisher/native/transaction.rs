@@ -3,18 +3,21 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use nix::libc;
+
 use crate::crash;
 use crate::cvmfs::catalog::{Content, Entry};
 use crate::cvmfs::edit::{EditError, NewEntry, NewKind, Put};
 use crate::cvmfs::stratum0::{Draft, NewTag};
 use crate::cvmfs::xattr::Xattrs;
 use crate::domain::names::{LeasePath, RepositoryName};
-use crate::domain::tree::{ChangedPath, EntryKind, EntryMeta, EntryPath};
+use crate::domain::tree::{Attributes, ChangedPath, EntryKind, EntryMeta, EntryPath};
 use crate::publisher::{PublisherError, Revision, Transaction};
 
 use super::changes::Changes;
 use super::checkout::Checkout;
 use super::errors::{conflict, translate, translate_edit, translate_stage};
+use super::queue::Queue;
 use super::{CheckoutLimits, Owner};
 
 /// Longest target of a symbolic link: `PATH_MAX` less its NUL.
@@ -33,8 +36,13 @@ pub(super) struct NativeTransaction {
     base: Revision,
     now: i64,
     changes: Changes,
+    pub(super) queue: Queue,
+    /// A directory that was seen to be one.
+    pub(super) checked_parent: Option<EntryPath>,
+    /// A directory that is known to be there.
+    made_parent: Option<EntryPath>,
     /// Set when an edit failed half-way: the copy of the catalog is then worth nothing.
-    broken: bool,
+    pub(super) broken: bool,
 }
 
 impl NativeTransaction {
@@ -65,6 +73,9 @@ impl NativeTransaction {
             base,
             now,
             changes: Changes::default(),
+            queue: Queue::default(),
+            checked_parent: None,
+            made_parent: None,
             broken: false,
         };
         transaction.check_lease()?;
@@ -107,8 +118,23 @@ impl NativeTransaction {
     /// Writes an entry and notes the change.
     pub(super) fn write(&mut self, path: &EntryPath, entry: &NewEntry) -> Result<(), PublisherError> {
         self.make_parents(path)?;
+        let is_directory = entry.kind == NewKind::Directory;
         let put = self.draft.tree().put(path.as_bytes(), entry);
-        self.note(path, entry.kind == NewKind::Directory, put)
+        if !is_directory && matches!(put, Ok(Put::Replaced)) {
+            // It may have been a directory.
+            (self.checked_parent, self.made_parent) = (None, None);
+        }
+        self.note(path, is_directory, put)
+    }
+
+    /// Makes a hard link and notes the change.
+    pub(super) fn write_link(&mut self, path: &EntryPath, target: &EntryPath) -> Result<(), PublisherError> {
+        if !self.lookup(target)?.is_some_and(|entry| entry.is_file()) {
+            return Err(conflict(path, format!("it is a hard link to /{target}, which is no regular file here")));
+        }
+        self.make_parents(path)?;
+        let put = self.draft.tree().link(path.as_bytes(), target.as_bytes());
+        self.note(path, false, put)
     }
 
     fn note(
@@ -128,6 +154,7 @@ impl NativeTransaction {
 
     /// Removes an entry and notes the change.
     pub(super) fn erase(&mut self, path: &EntryPath) -> Result<bool, PublisherError> {
+        (self.checked_parent, self.made_parent) = (None, None);
         match self.draft.tree().remove(path.as_bytes()) {
             Ok(true) => self.changes.removed(path),
             Ok(false) => return Ok(false),
@@ -145,6 +172,9 @@ impl NativeTransaction {
     fn make_parents(&mut self, path: &EntryPath) -> Result<(), PublisherError> {
         let mut missing = Vec::new();
         let mut next = path.parent();
+        if self.made_parent == next {
+            return Ok(());
+        }
         while let Some(parent) = next {
             // What is there and is no directory is refused by the edit.
             if self.lookup(&parent)?.is_some() {
@@ -168,6 +198,7 @@ impl NativeTransaction {
                 Err(error) => return Err(self.edit_failed(error)),
             }
         }
+        self.made_parent = path.parent();
         Ok(())
     }
 
@@ -185,6 +216,17 @@ impl NativeTransaction {
             NewKind::File { content: Content::Chunks(stored), .. } => chunks == *stored,
             _ => false,
         })
+    }
+
+    /// Packs extended attributes, if the repository keeps them.
+    pub(super) fn xattrs(&self, path: &EntryPath, attributes: &Attributes) -> Result<Xattrs, PublisherError> {
+        let mut xattrs = Xattrs::new();
+        if self.draft.settings().xattrs {
+            for (name, value) in attributes {
+                xattrs.set(name, value).map_err(|error| conflict(path, error.to_string()))?;
+            }
+        }
+        Ok(xattrs)
     }
 
     /// Stores a file's content, which must have `size` bytes.
@@ -242,45 +284,47 @@ impl Transaction for NativeTransaction {
         if *path == self.lease && *kind != EntryKind::Directory {
             return Err(conflict(path, "the lease path itself can only be a directory"));
         }
-        let kind = match kind {
-            EntryKind::Directory => NewKind::Directory,
-            EntryKind::File { size } => self.store(path, *size, content)?,
-            EntryKind::Symlink { target } => {
-                check_target(path, target)?;
-                NewKind::Symlink { target: target.clone() }
-            }
-        };
-        let entry = NewEntry {
-            kind,
+        let mut entry = NewEntry {
+            kind: NewKind::Directory,
             permissions: meta.mode,
             mtime: meta.mtime,
             mtime_ns: None,
             uid: meta.uid,
             gid: meta.gid,
-            xattrs: Xattrs::new(),
+            xattrs: self.xattrs(path, &meta.attributes)?,
         };
-        self.write(path, &entry)
+        let device = |major: u32, minor: u32| libc::makedev(major, minor);
+        entry.kind = match kind {
+            // The kind comes with the content.
+            EntryKind::File { size } => return self.push_file(path, entry, *size, content),
+            EntryKind::Directory => NewKind::Directory,
+            EntryKind::Symlink { target } => {
+                check_target(path, target)?;
+                NewKind::Symlink { target: target.clone() }
+            }
+            EntryKind::Fifo => NewKind::Fifo,
+            EntryKind::CharacterDevice { major, minor } => NewKind::CharacterDevice { device: device(*major, *minor) },
+            EntryKind::BlockDevice { major, minor } => NewKind::BlockDevice { device: device(*major, *minor) },
+        };
+        self.push(path, entry)
     }
 
     fn link(&mut self, path: &EntryPath, target: &EntryPath) -> Result<(), PublisherError> {
         self.check_open(path)?;
         self.check_open(target)?;
-        if !self.lookup(target)?.is_some_and(|entry| entry.is_file()) {
-            return Err(conflict(path, format!("it is a hard link to /{target}, which is no regular file here")));
-        }
-        self.make_parents(path)?;
-        let put = self.draft.tree().link(path.as_bytes(), target.as_bytes());
-        self.note(path, false, put)
+        self.push_link(path, target)
     }
 
     fn remove(&mut self, path: &EntryPath) -> Result<bool, PublisherError> {
         self.check_open(path)?;
+        self.settle()?;
         self.erase(path)
     }
 
     fn check_out(&mut self) -> Result<PathBuf, PublisherError> {
         let lease = self.lease.clone();
         self.check_open(&lease)?;
+        self.settle()?;
         let checkout = Checkout::make(self)?;
         let root = checkout.root().to_owned();
         self.checkout = Some(checkout);
@@ -291,17 +335,22 @@ impl Transaction for NativeTransaction {
         let Some(checkout) = self.checkout.take() else {
             return Err(conflict(&self.lease, "it is not checked out"));
         };
-        let taken = super::checkin::check_in(self, &checkout);
+        let taken = super::checkin::check_in(self, &checkout).and_then(|()| self.settle());
         // Half of what a script did is nothing that anybody asked for.
         self.broken |= taken.is_err();
         taken
+    }
+
+    fn settle(&mut self) -> Result<(), PublisherError> {
+        self.drain(true)
     }
 
     fn changes(&self) -> Vec<ChangedPath> {
         self.changes.list()
     }
 
-    fn publish(self: Box<Self>, message: &str) -> Result<Revision, PublisherError> {
+    fn publish(mut self: Box<Self>, message: &str) -> Result<Revision, PublisherError> {
+        self.settle()?;
         self.check_open(&self.lease)?;
         let Self { repository, draft, key, .. } = *self;
         // One line: the listings of CernVM-FS's tools have one line for each tag.

@@ -6,7 +6,7 @@ use conveyor::cvmfs::stratum0::{CreateOptions, Stratum0};
 use conveyor::domain::ids::{BatchId, JobId};
 use conveyor::domain::job::state::JobState;
 use conveyor::domain::names::{LeasePath, RepositoryName};
-use conveyor::domain::tree::{EntryKind, EntryMeta, EntryPath};
+use conveyor::domain::tree::{Attributes, EntryKind, EntryMeta, EntryPath};
 use conveyor::publisher::native::NativePublisher;
 use conveyor::publisher::{Publisher, Revision};
 use uuid::Uuid;
@@ -55,7 +55,7 @@ fn publish(publisher: &NativePublisher, home: &Home, path: &str, content: &str) 
     let repository = RepositoryName::new(REPOSITORIES[0]).unwrap();
     let key = BatchId(Uuid::now_v7()).key();
     let mut transaction = publisher.open(&repository, &LeasePath::root(), &key, &home.temporary()).unwrap();
-    let meta = EntryMeta { mode: 0o644, mtime: 0, uid: 0, gid: 0 };
+    let meta = EntryMeta { mode: 0o644, mtime: 0, uid: 0, gid: 0, attributes: Attributes::new() };
     let kind = EntryKind::File { size: content.len() as u64 };
     transaction.put(&EntryPath::new(path.as_bytes()).unwrap(), &meta, &kind, &mut content.as_bytes()).unwrap();
     transaction.publish("planted").unwrap()

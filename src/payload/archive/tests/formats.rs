@@ -1,6 +1,7 @@
 //! What real programs write.
 
 use super::*;
+use crate::domain::tree::Attributes;
 
 fn names(entries: &Entries) -> Vec<String> {
     entries.iter().map(|(entry, _)| entry.path.to_string()).collect()
@@ -14,7 +15,10 @@ fn a_tree_arrives_as_it_is() {
     assert_eq!(all[2].1.len(), 3000);
     assert_eq!(all[3].0.item, ArchiveItem::Node(EntryKind::Symlink { target: b"f".to_vec() }));
     assert_eq!(all[4].0.item, ArchiveItem::HardLink { to: EntryPath::new(b"d/f").unwrap() });
-    assert_eq!(all[0].0.meta, EntryMeta { mode: 0o644, mtime: 1_000_000_000, uid: 1000, gid: 100 });
+    assert_eq!(
+        all[0].0.meta,
+        EntryMeta { mode: 0o644, mtime: 1_000_000_000, uid: 1000, gid: 100, attributes: Attributes::new() }
+    );
 }
 
 #[test]
@@ -96,14 +100,43 @@ fn pax_headers_override_the_header() {
             ("size", b"3"),
             ("comment", b"whatever"),
             ("SCHILY.xattr.user.a", b"\0\n="),
+            ("SCHILY.xattr.user.long", &[b'x'; 256]),
+            ("LIBARCHIVE.xattr.user.a", b"AAo9"),
         ])
         .raw(b"short", b"", b'0', 0, b"abc");
     let (all, summary) = read_with(&tar.end(), &ArchiveLimits::default()).unwrap();
     let (entry, content) = &all[0];
     assert_eq!(entry.path.as_bytes(), path.as_bytes());
-    assert_eq!(entry.meta, EntryMeta { mode: 0o644, mtime: 1_234_567_890, uid: 4_000_000_000, gid: 3_000_000_000 });
+    let attributes = Attributes::from([(b"user.a".to_vec(), b"\0\n=".to_vec())]);
+    let (uid, gid) = (4_000_000_000, 3_000_000_000);
+    assert_eq!(entry.meta, EntryMeta { mode: 0o644, mtime: 1_234_567_890, uid, gid, attributes });
     assert_eq!(content, b"abc");
     assert_eq!(summary, Summary { entries: 1, bytes: 3, ignored_attributes: 1 });
+}
+
+#[test]
+fn named_pipes_and_devices_are_read() {
+    let device = |name: &[u8], flag, major: &[u8; 8], minor: &[u8; 8]| {
+        let mut tar = Tar::default().raw(name, b"", flag, 0, b"").0;
+        tar[329..337].copy_from_slice(major);
+        tar[337..345].copy_from_slice(minor);
+        tar[148..156].copy_from_slice(b"        ");
+        let sum: u32 = tar[..512].iter().map(|b| u32::from(*b)).sum();
+        tar[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        tar
+    };
+    let mut tar = Tar::default().raw(b"pipe", b"", b'6', 0, b"");
+    tar.0.extend(device(b"null", b'3', b"0000001\0", b"0000003\0"));
+    tar.0.extend(device(b"disk", b'4', b"0000010\0", b"0000001\0"));
+    let kinds: Vec<_> = entries(&tar.end()).unwrap().into_iter().map(|(entry, _)| entry.item).collect();
+    assert_eq!(
+        kinds,
+        [
+            ArchiveItem::Node(EntryKind::Fifo),
+            ArchiveItem::Node(EntryKind::CharacterDevice { major: 1, minor: 3 }),
+            ArchiveItem::Node(EntryKind::BlockDevice { major: 8, minor: 1 }),
+        ]
+    );
 }
 
 #[test]

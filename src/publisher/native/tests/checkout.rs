@@ -21,7 +21,7 @@ fn a_script_finds_the_lease_path_as_it_is_published() {
     let world = World::new();
     let mut transaction = world.open("/", "cj-1");
     put_file(&mut *transaction, "sw/tool/run", "#!/bin/sh").unwrap();
-    let meta = EntryMeta { mode: 0o4755, mtime: -5, uid: 7, gid: 8 };
+    let meta = EntryMeta { mode: 0o4755, mtime: -5, uid: 7, gid: 8, attributes: Attributes::new() };
     transaction.put(&path("sw/tool/suid"), &meta, &EntryKind::File { size: 1 }, &mut &b"s"[..]).unwrap();
     put(&mut *transaction, "sw/tool/link", &EntryKind::Symlink { target: b"/nowhere".to_vec() }, b"").unwrap();
     let meta = EntryMeta { mode: 0o555, ..META };
@@ -72,7 +72,7 @@ fn what_a_script_did_is_published() {
     transaction.check_in().unwrap();
     let expected =
         ["M /l", "A /l/added file", "M /l/dir", "D /l/drop", "M /l/edit", "M /l/keep", "M /l/kind", "A /l/kind/below"];
-    assert_eq!(shown(&*transaction), expected);
+    assert_eq!(shown(&mut *transaction), expected);
     transaction.publish("").unwrap();
     assert_eq!(world.paths(), ["", "l", "l/added file", "l/dir", "l/edit", "l/keep", "l/kind", "l/kind/below"]);
     assert_eq!(world.sandbox.content("l/edit"), "new");
@@ -98,7 +98,7 @@ fn untouched_files_keep_their_owner_and_touched_ones_their_content() {
     File::options().write(true).open(root.join("l/c")).unwrap().set_times(times).unwrap();
     fs::rename(root.join("l/c"), root.join("l/b")).unwrap();
     transaction.check_in().unwrap();
-    assert_eq!(shown(&*transaction), ["M /l", "M /l/a"]);
+    assert_eq!(shown(&mut *transaction), ["M /l", "M /l/a"]);
     transaction.publish("").unwrap();
     assert_eq!(world.sandbox.content("l/a"), "AAAA");
     assert_eq!(world.entry("l/b").unwrap().uid, 7);
@@ -135,16 +135,6 @@ fn anything_outside_the_lease_path_is_refused() {
 }
 
 #[test]
-fn special_files_are_refused_by_name() {
-    let world = World::new();
-    let mut transaction = world.open("/l", "cj-1");
-    let root = transaction.check_out().unwrap();
-    nix::unistd::mkfifo(&root.join("l/pipe"), nix::sys::stat::Mode::S_IRUSR).unwrap();
-    let why = why(transaction.check_in());
-    assert!(why.contains("l/pipe") && why.contains("FIFO"), "{why}");
-}
-
-#[test]
 fn the_lease_path_itself_may_be_made_or_removed_but_stays_a_directory() {
     let world = World::new();
     let mut transaction = world.open("/new/lease", "cj-1");
@@ -152,14 +142,14 @@ fn the_lease_path_itself_may_be_made_or_removed_but_stays_a_directory() {
     assert!(root.join("new/lease").is_dir());
     write(&root, "new/lease/x", "x");
     transaction.check_in().unwrap();
-    assert_eq!(shown(&*transaction), ["A /new", "A /new/lease", "A /new/lease/x"]);
+    assert_eq!(shown(&mut *transaction), ["A /new", "A /new/lease", "A /new/lease/x"]);
     transaction.publish("").unwrap();
 
     let mut transaction = world.open("/new/lease", "cj-2");
     let root = transaction.check_out().unwrap();
     fs::remove_dir_all(root.join("new/lease")).unwrap();
     transaction.check_in().unwrap();
-    assert_eq!(shown(&*transaction), ["D /new/lease"]);
+    assert_eq!(shown(&mut *transaction), ["D /new/lease"]);
     transaction.publish("").unwrap();
     assert_eq!(world.paths(), ["", "new"]);
 
@@ -250,4 +240,67 @@ fn the_whole_repository_can_be_checked_out() {
     assert_eq!(world.paths(), ["", "a", "a/b", "a/\u{e9}"]);
     assert_eq!(world.entry("").unwrap().permissions(), 0o700);
     world.check();
+}
+
+#[test]
+fn hard_links_attributes_and_pipes_go_out_and_come_back() {
+    let world = World::new();
+    let mut transaction = world.open("/", "cj-1");
+    let attributes = Attributes::from([
+        (b"user.kept".to_vec(), b"1".to_vec()),
+        (b"security.capability".to_vec(), b"\x01\0\0\x02".to_vec()),
+    ]);
+    let meta = EntryMeta { attributes: attributes.clone(), ..META };
+    transaction.put(&path("l/a"), &meta, &EntryKind::File { size: 1 }, &mut &b"a"[..]).unwrap();
+    for name in ["l/b", "l/c"] {
+        transaction.link(&path(name), &path("l/a")).unwrap();
+    }
+    put(&mut *transaction, "l/pipe", &EntryKind::Fifo, b"").unwrap();
+    put(&mut *transaction, "l/null", &EntryKind::CharacterDevice { major: 1, minor: 3 }, b"").unwrap();
+    transaction.publish("").unwrap();
+    world.check();
+
+    // Nothing is touched, nothing is changed.
+    let mut transaction = world.open("/l", "cj-2");
+    let root = transaction.check_out().unwrap();
+    assert_eq!(fs::metadata(root.join("l/a")).unwrap().nlink(), 3);
+    assert!(!root.join("l/null").exists());
+    transaction.check_in().unwrap();
+    assert_eq!(shown(&mut *transaction), [""; 0]);
+
+    let root = transaction.check_out().unwrap();
+    fs::remove_file(root.join("l/c")).unwrap();
+    fs::hard_link(root.join("l/a"), root.join("l/d")).unwrap();
+    write(&root, "l/x", "x");
+    fs::hard_link(root.join("l/x"), root.join("l/y")).unwrap();
+    fs::create_dir(root.join("l/other")).unwrap();
+    fs::hard_link(root.join("l/x"), root.join("l/other/x")).unwrap();
+    nix::unistd::mkfifo(&root.join("l/pipe2"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    transaction.check_in().unwrap();
+    transaction.publish("").unwrap();
+    world.check();
+    let links = |at: &str| world.entry(at).map(|entry| (entry.link_count(), entry.hardlink_group() != 0)).unwrap();
+    assert_eq!((links("l/a"), links("l/d")), ((3, true), (3, true)));
+    assert_eq!((links("l/x"), links("l/y"), links("l/other/x")), ((2, true), (2, true), (1, false)));
+    let kept = world.entry("l/d").unwrap().xattrs().unwrap();
+    assert!(kept.iter().eq(attributes.iter().map(|(name, value)| (&name[..], &value[..]))), "{kept:?}");
+    assert_eq!(world.entry("l/null").unwrap().mode, 0o020_644);
+    assert_eq!(world.entry("l/pipe2").unwrap().mode & 0o170_000, 0o010_000);
+
+    // One link gets another content: it alone.
+    let mut transaction = world.open("/l", "cj-3");
+    let root = transaction.check_out().unwrap();
+    fs::remove_file(root.join("l/b")).unwrap();
+    write(&root, "l/b", "new");
+    write(&root, "l/null", "no device any more");
+    transaction.check_in().unwrap();
+    transaction.publish("").unwrap();
+    world.check();
+    assert_eq!((links_of(&world, "l/a"), links_of(&world, "l/b")), (2, 1));
+    assert_eq!((world.sandbox.content("l/b"), world.sandbox.content("l/a")), ("new".into(), "a".into()));
+    assert_eq!(world.sandbox.content("l/null"), "no device any more");
+}
+
+fn links_of(world: &World, at: &str) -> u32 {
+    world.entry(at).unwrap().link_count()
 }

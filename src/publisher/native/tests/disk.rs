@@ -44,8 +44,12 @@ fn child_of_a_full_disk() {
     .collect();
     let mut transaction = open();
     let kind = EntryKind::File { size: large.len() as u64 };
-    assert_io(put(&mut *transaction, "large", &kind, &large).unwrap_err());
-    // What did fit afterwards is what was given, without remains of what did not.
+    let stored = put(&mut *transaction, "large", &kind, &large).and_then(|()| transaction.settle());
+    assert_io(stored.unwrap_err());
+    // Half of it is nothing that anybody asked for.
+    assert!(matches!(put_file(&mut *transaction, "small", "small"), Err(PublisherError::Unusable { .. })));
+    drop(transaction);
+    let mut transaction = open();
     put_file(&mut *transaction, "small", "small").unwrap();
     let root = transaction.check_out().unwrap();
     assert_eq!(std::fs::read_to_string(root.join("small")).unwrap(), "small");

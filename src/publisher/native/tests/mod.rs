@@ -10,7 +10,7 @@ use std::io;
 use crate::cvmfs::catalog::Entry;
 use crate::cvmfs::tests::support::{NAME, Sandbox};
 use crate::domain::names::{LeasePath, RepositoryName};
-use crate::domain::tree::{EntryKind, EntryMeta, EntryPath};
+use crate::domain::tree::{Attributes, EntryKind, EntryMeta, EntryPath};
 use crate::publisher::native::NativePublisher;
 use crate::publisher::{Publisher, PublisherError, Revision, Transaction};
 
@@ -82,10 +82,10 @@ fn path(text: &str) -> EntryPath {
     EntryPath::new(text.as_bytes()).unwrap()
 }
 
-const META: EntryMeta = EntryMeta { mode: 0o644, mtime: 1_600_000_000, uid: 7, gid: 8 };
+const META: EntryMeta = EntryMeta { mode: 0o644, mtime: 1_600_000_000, uid: 7, gid: 8, attributes: Attributes::new() };
 
 fn put(transaction: &mut dyn Transaction, at: &str, kind: &EntryKind, content: &[u8]) -> Result<(), PublisherError> {
-    let meta = if *kind == EntryKind::Directory { EntryMeta { mode: 0o755, ..META } } else { META };
+    let meta = if *kind == EntryKind::Directory { EntryMeta { mode: 0o755, ..META } } else { META.clone() };
     transaction.put(&path(at), &meta, kind, &mut &content[..])
 }
 
@@ -93,7 +93,8 @@ fn put_file(transaction: &mut dyn Transaction, at: &str, content: &str) -> Resul
     put(transaction, at, &EntryKind::File { size: content.len() as u64 }, content.as_bytes())
 }
 
-fn shown(transaction: &dyn Transaction) -> Vec<String> {
+fn shown(transaction: &mut dyn Transaction) -> Vec<String> {
+    transaction.settle().unwrap();
     transaction.changes().iter().map(ToString::to_string).collect()
 }
 

@@ -9,7 +9,7 @@ fn a_publish_is_one_revision_with_the_key_as_its_tag() {
     assert_eq!(transaction.base().number, 1);
     put_file(&mut *transaction, "a/b/c/file", "content").unwrap();
     put(&mut *transaction, "a/b/link", &EntryKind::Symlink { target: b"c/file".to_vec() }, b"").unwrap();
-    assert_eq!(shown(&*transaction), ["A /a", "A /a/b", "A /a/b/c", "A /a/b/c/file", "A /a/b/link"]);
+    assert_eq!(shown(&mut *transaction), ["A /a", "A /a/b", "A /a/b/c", "A /a/b/c/file", "A /a/b/link"]);
     let revision = transaction.publish("first\nline, second line\n").unwrap();
     assert_eq!(revision.number, 2);
     let tag = world.sandbox.reader().tag("cj-1").unwrap().unwrap();
@@ -78,7 +78,7 @@ fn nothing_is_written_outside_the_lease_path() {
     assert!(why(put_file(&mut *transaction, "a", "x")).contains("lease path itself"));
     put(&mut *transaction, "a", &EntryKind::Directory, b"").unwrap();
     put_file(&mut *transaction, "a/x", "x").unwrap();
-    assert_eq!(shown(&*transaction), ["A /a", "A /a/x"]);
+    assert_eq!(shown(&mut *transaction), ["A /a", "A /a/x"]);
     transaction.publish("").unwrap();
     world.check();
 }
@@ -99,7 +99,7 @@ fn the_last_put_wins_and_changes_are_net() {
     put_file(&mut *transaction, "d/new", "x").unwrap();
     put(&mut *transaction, "d/new", &EntryKind::Directory, b"").unwrap();
     put_file(&mut *transaction, "d/new/below", "a directory over a file").unwrap();
-    assert_eq!(shown(&*transaction), ["A /d/new", "A /d/new/below", "M /d/old", "D /gone", "M /kind"]);
+    assert_eq!(shown(&mut *transaction), ["A /d/new", "A /d/new/below", "M /d/old", "D /gone", "M /kind"]);
     transaction.publish("").unwrap();
     assert_eq!(world.paths(), ["", "d", "d/new", "d/new/below", "d/old", "d/same", "kind"]);
     assert_eq!(world.sandbox.content("d/old"), "3");
