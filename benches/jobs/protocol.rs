@@ -128,6 +128,10 @@ impl Transaction for IdleTransaction {
         Ok(())
     }
 
+    fn settle(&mut self) -> Result<(), PublisherError> {
+        Ok(())
+    }
+
     fn changes(&self) -> Vec<ChangedPath> {
         Vec::new()
     }

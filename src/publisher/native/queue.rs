@@ -107,11 +107,17 @@ impl NativeTransaction {
                     self.write_link(&path, &target)
                 }
                 Waiting::Nothing => match self.next_stored(wait)? {
-                    None => return Ok(self.queue.waiting.push_front(Waiting::Nothing)),
+                    None => {
+                        self.queue.waiting.push_front(Waiting::Nothing);
+                        return Ok(());
+                    }
                     Some(_) => Ok(()),
                 },
                 Waiting::File { path, mut entry, ticket } => match self.next_stored(wait)? {
-                    None => return Ok(self.queue.waiting.push_front(Waiting::File { path, entry, ticket })),
+                    None => {
+                        self.queue.waiting.push_front(Waiting::File { path, entry, ticket });
+                        return Ok(());
+                    }
                     Some((stored, kind)) => {
                         debug_assert_eq!(stored, ticket, "contents come back in the order of their entries");
                         entry.kind = kind;
