@@ -90,6 +90,11 @@ impl Feed {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn crash_worker(&self, ticket: u64) {
+        self.workers.send(Job::Panic(Report::new(ticket, 0, self.done.clone())));
+    }
+
     /// Goes on with a content that one block does not hold.
     fn stream(&mut self, ticket: u64, mut block: Block, content: &mut dyn Read) -> Result<Vec<Part>, StageError> {
         let mut cutter = self.settings.chunking.map(Cutter::new);
