@@ -100,7 +100,7 @@ impl Read for Numbered<'_> {
         let start = (self.at % (self.pool.len() as u64 & !4095)) as usize;
         let count = buffer.len().min((self.size - self.at) as usize).min(4096 - start % 4096);
         buffer[..count].copy_from_slice(&self.pool[start..start + count]);
-        if start % 4096 == 0 && count >= 16 {
+        if start.is_multiple_of(4096) && count >= 16 {
             buffer[..8].copy_from_slice(&self.number.to_le_bytes());
             buffer[8..16].copy_from_slice(&self.at.to_le_bytes());
         }

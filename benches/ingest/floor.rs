@@ -1,7 +1,9 @@
 //! What the machine can do at best with the same bytes: write and sync them, hash them, compress them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::time::Instant;
 
 use flate2::Compression;
@@ -15,6 +17,7 @@ use super::report::{figure, median};
 #[derive(Default)]
 pub(crate) struct Floors {
     write: Vec<f64>,
+    files: Vec<f64>,
     hash: Vec<f64>,
     deflate: Vec<f64>,
     bytes: u64,
@@ -22,8 +25,9 @@ pub(crate) struct Floors {
 }
 
 impl Floors {
-    pub(crate) fn measure(&mut self, row: &Row) {
-        let folder = tempfile::tempdir().unwrap();
+    pub(crate) fn measure(&mut self, row: &Row, directory: &Path) {
+        let mut folder = tempfile::tempdir_in(directory).unwrap();
+        folder.disable_cleanup(true);
         let mut file = File::create(folder.path().join("floor")).unwrap();
         self.bytes = 0;
         let began = Instant::now();
@@ -34,6 +38,19 @@ impl Floors {
         file.sync_all().unwrap();
         self.write.push(began.elapsed().as_secs_f64() * 1e3);
 
+        let mut number = 0;
+        let mut file = None;
+        let began = Instant::now();
+        pieces(row, |piece, ends| {
+            let path = folder.path().join(number.to_string());
+            file.get_or_insert_with(|| File::create(path).unwrap()).write_all(piece).unwrap();
+            if ends {
+                (number, file) = (number + 1, None);
+            }
+        });
+        nix::unistd::syncfs(File::open(folder.path()).unwrap()).unwrap();
+        self.files.push(began.elapsed().as_secs_f64() * 1e3);
+
         let mut hash = Sha1::new();
         let began = Instant::now();
         pieces(row, |piece, _| hash.update(piece));
@@ -43,15 +60,24 @@ impl Floors {
         // It is slow, and always the same.
         if self.deflate.is_empty() {
             let mut encoder = ZlibEncoder::new(Counter(0), Compression::new(6));
+            let mut sizes = Vec::new();
             let began = Instant::now();
-            self.deflated = 0;
             pieces(row, |piece, ends| {
                 encoder.write_all(piece).unwrap();
                 if ends {
-                    self.deflated += encoder.reset(Counter(0)).unwrap().0;
+                    sizes.push(encoder.reset(Counter(0)).unwrap().0);
                 }
             });
             self.deflate.push(began.elapsed().as_secs_f64() * 1e3);
+            // The same content counts once, as it is stored once.
+            let (mut hash, mut seen, mut sizes) = (Sha1::new(), BTreeSet::new(), sizes.into_iter());
+            pieces(row, |piece, ends| {
+                hash.update(piece);
+                if ends {
+                    let size = sizes.next().unwrap();
+                    self.deflated += if seen.insert(hash.finalize_reset()) { size } else { 0 };
+                }
+            });
         }
     }
 
@@ -59,13 +85,14 @@ impl Floors {
         let bytes = json!({ "bytes": self.bytes });
         let name = |what: &str| format!("{}: floor: {what}", row.name());
         figure(&name("written to one file, synced"), median(&self.write), "ms", None, bytes.clone());
+        figure(&name("written to as many files, synced together"), median(&self.files), "ms", None, bytes.clone());
         figure(&name("SHA-1, one thread"), median(&self.hash), "ms", None, bytes);
         let more = json!({ "bytes": self.bytes, "deflated_bytes": self.deflated });
         figure(&name("zlib level 6, one thread"), median(&self.deflate), "ms", None, more);
     }
 
-    pub(crate) fn write_ms(&self) -> f64 {
-        median(&self.write)
+    pub(crate) fn files_ms(&self) -> f64 {
+        median(&self.files)
     }
 
     pub(crate) fn deflated_bytes(&self) -> f64 {

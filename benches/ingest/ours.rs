@@ -18,7 +18,8 @@ const META: EntryMeta = EntryMeta { mode: 0o644, mtime: 0, uid: 0, gid: 0 };
 
 /// Measures and prints one JSON object.
 pub(crate) fn once(row: &Row, way: &str) {
-    let folder = tempfile::tempdir().unwrap();
+    let mut folder = tempfile::tempdir().unwrap();
+    folder.disable_cleanup(true);
     let name = RepositoryName::new("bench.example.org").unwrap();
     let directory = folder.path().join(name.as_str());
     let keys = folder.path().join("keys");
@@ -51,7 +52,7 @@ pub(crate) fn once(row: &Row, way: &str) {
         row.each(|path, size, content| {
             for (at, _) in path.match_indices('/') {
                 if seen.insert(path[..at].to_owned()) {
-                    let path = EntryPath::new(path[..at].as_bytes()).unwrap();
+                    let path = EntryPath::new(&path.as_bytes()[..at]).unwrap();
                     let meta = EntryMeta { mode: 0o755, ..META };
                     transaction.put(&path, &meta, &EntryKind::Directory, &mut std::io::empty()).unwrap();
                 }

