@@ -22,12 +22,17 @@ const FEW: usize = 48;
 ///
 /// Few are synced each by itself, side by side, so that they share the disk's flushes: syncing the file system would wait
 /// for whatever else the machine is writing.
-pub fn sync_all(paths: &BTreeSet<PathBuf>, roots: &[&Path]) -> Result<(), Error> {
-    if paths.len() > FEW {
-        return sync_file_systems(roots);
+pub fn sync_all(paths: impl IntoIterator<Item: Into<PathBuf>>, roots: &[&Path]) -> Result<(), Error> {
+    let mut few = BTreeSet::new();
+    for path in paths {
+        few.insert(path.into());
+        // There may be millions, which are not even looked at.
+        if few.len() > FEW {
+            return sync_file_systems(roots);
+        }
     }
     std::thread::scope(|scope| {
-        let threads: Vec<_> = paths.iter().map(|path| scope.spawn(move || sync(path))).collect();
+        let threads: Vec<_> = few.iter().map(|path| scope.spawn(move || sync(path))).collect();
         let ended =
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(Error::Missing("a thread".into()))));
         ended.collect::<Result<Vec<_>, _>>().map(drop)

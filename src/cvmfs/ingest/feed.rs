@@ -1,7 +1,6 @@
 //! Reading content: dividing it into files, chunks and blocks, and handing these to the workers.
 
 use std::io::{self, Read};
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
@@ -10,7 +9,7 @@ use super::super::hash::{ContentHash, ObjectKind};
 use super::blocks::{Block, Budget};
 use super::cut::Cutter;
 use super::objects::Objects;
-use super::workers::{CONTENT, Done, Job, Piece, Report, Workers};
+use super::workers::{Batch, CONTENT, Done, Job, Piece, Report, Workers};
 use super::writer::Writer;
 use super::{IngestSettings, StageError};
 
@@ -34,7 +33,7 @@ pub(super) struct Feed {
     done: Sender<Done>,
     budget: Arc<Budget>,
     /// Small files that wait for company.
-    batch: Option<(Block, Vec<(Report, Range<usize>)>)>,
+    batch: Option<Batch>,
     /// The longest chunk, of zeros only: what the holes of sparse files consist of.
     zero_chunk: Option<ContentHash>,
 }
@@ -47,13 +46,16 @@ impl Feed {
 
     /// Reads a content to its end; gives its parts.
     pub(super) fn file(&mut self, ticket: u64, content: &mut dyn Read) -> Result<Vec<Part>, StageError> {
-        let (mut block, mut files) = self.batch.take().unwrap_or_else(|| (self.budget.block(), Vec::new()));
+        let batch = self.batch.take();
+        let Batch { mut block, mut files } =
+            batch.unwrap_or_else(|| Batch { block: self.budget.block(), files: Vec::new() });
         let mut start = block.len();
         let mut filled = fill(&mut block, content);
         if matches!(filled, Ok(false)) && start > 0 {
             // It is longer than the room was: it gets a block to itself.
             let rest = block.split_off(start);
-            self.send_batch(std::mem::replace(&mut block, rest), std::mem::take(&mut files));
+            let before = std::mem::replace(&mut block, rest);
+            self.send(Batch { block: before, files: std::mem::take(&mut files) });
             start = 0;
             filled = fill(&mut block, content);
         }
@@ -62,16 +64,16 @@ impl Feed {
                 let size = (block.len() - start) as u64;
                 files.push((Report::new(ticket, 0, self.done.clone()), start..block.len()));
                 if block.is_full() || files.len() == BATCH {
-                    self.send_batch(block, files);
+                    self.send(Batch { block, files });
                 } else {
-                    self.batch = Some((block, files));
+                    self.batch = Some(Batch { block, files });
                 }
                 Ok(vec![Part { offset: 0, size, hash: None }])
             }
             Ok(false) => self.stream(ticket, block, content),
             Err(error) => {
                 block.truncate(start);
-                self.batch = Some((block, files));
+                self.batch = Some(Batch { block, files });
                 Err(StageError::Content(error))
             }
         }
@@ -79,15 +81,20 @@ impl Feed {
 
     /// Hands out the files that wait for company.
     pub(super) fn flush(&mut self) {
-        if let Some((block, files)) = self.batch.take() {
-            self.send_batch(block, files);
+        if let Some(batch) = self.batch.take() {
+            self.send(batch);
         }
     }
 
-    fn send_batch(&self, block: Block, files: Vec<(Report, Range<usize>)>) {
-        if !files.is_empty() {
-            self.workers.send(Job::Batch(block, files));
+    fn send(&self, batch: Batch) {
+        if !batch.files.is_empty() {
+            self.workers.send(Job::Batch(batch));
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn crash_worker(&self, ticket: u64) {
+        self.workers.send(Job::Panic(Report::new(ticket, 0, self.done.clone())));
     }
 
     /// Goes on with a content that one block does not hold.

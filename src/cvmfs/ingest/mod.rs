@@ -19,8 +19,10 @@ mod blocks;
 mod cut;
 mod feed;
 mod objects;
+mod sink;
 mod workers;
 mod writer;
+mod zlib;
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -267,6 +269,16 @@ impl Ingest {
             objects_known: counters.objects_known.load(Ordering::Relaxed),
             ..self.progress
         }
+    }
+
+    /// Makes a worker panic.
+    #[cfg(test)]
+    fn crash_worker(&mut self) {
+        let ticket = self.next;
+        self.next += 1;
+        self.feed.crash_worker(ticket);
+        let parts = vec![Part { offset: 0, size: 0, hash: None }];
+        self.files.push_back(File { ticket, parts, missing: 1, failed: None });
     }
 
     /// Takes in results until the files are as they should be.

@@ -137,21 +137,20 @@ impl Objects {
         let data = self.base.join("data");
         let roots = [data.as_path(), self.base.as_path()];
         // Two barriers: bytes before names.
-        let files = staged.values().map(|number| self.path(*number));
-        let relied_on: Vec<_> =
-            relied_on.into_iter().map(|(hash, kind)| self.base.join(hash.object_path(kind))).collect();
-        let files = files.chain(relied_on.iter().cloned()).chain(also.iter().map(|path| path.to_path_buf()));
-        durable::sync_all(&files.collect(), &roots)?;
-        let mut folders = BTreeSet::from([self.base.clone()]);
-        for ((hash, kind), number) in staged {
-            let target = self.base.join(hash.object_path(kind));
-            let made = rename(&self.path(number), &target)
+        let place = |(hash, kind): &(ContentHash, ObjectKind)| self.base.join(hash.object_path(*kind));
+        let files = staged.values().map(|number| self.path(*number)).chain(relied_on.iter().map(place));
+        durable::sync_all(files.chain(also.iter().map(|path| path.to_path_buf())), &roots)?;
+        let folder = |path: &Path| path.parent().map(Path::to_owned);
+        let mut folders: BTreeSet<_> = relied_on.iter().filter_map(|object| folder(&place(object))).collect();
+        folders.insert(self.base.clone());
+        for (object, number) in &staged {
+            let target = place(object);
+            let made = rename(&self.path(*number), &target)
                 .map_err(Error::io(format!("move an object to {}", target.display())))?;
-            folders.extend(target.parent().map(Path::to_owned));
+            folders.extend(folder(&target));
             folders.extend(made.then(|| data.clone()));
         }
-        folders.extend(relied_on.iter().filter_map(|path| path.parent().map(Path::to_owned)));
-        durable::sync_all(&folders, &roots)
+        durable::sync_all(folders, &roots)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

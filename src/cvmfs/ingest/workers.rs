@@ -18,13 +18,19 @@ use super::writer::Writer;
 
 /// What a worker does at one go.
 pub(super) enum Job {
-    /// Whole files, side by side in one block.
-    Batch(Block, Vec<(Report, Range<usize>)>),
+    /// Whole files.
+    Batch(Batch),
     /// One object, whose content arrives while it is being made.
     Stream(Report, Receiver<Piece>),
     /// Kills the worker.
     #[cfg(test)]
     Panic(Report),
+}
+
+/// Whole files, side by side in one block.
+pub(super) struct Batch {
+    pub(super) block: Block,
+    pub(super) files: Vec<(Report, Range<usize>)>,
 }
 
 /// A part of a streamed object. All but the last have the bytes of a whole block.
@@ -130,7 +136,7 @@ impl Worker {
             // The one that waits for a job holds the lock, the others wait for the lock.
             let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             match job {
-                Ok(Job::Batch(block, files)) => self.batch(&block, files),
+                Ok(Job::Batch(batch)) => self.batch(batch),
                 Ok(Job::Stream(report, pieces)) => {
                     if let Some(result) = self.stream(&pieces).transpose() {
                         report.send(result);
@@ -143,12 +149,12 @@ impl Worker {
         }
     }
 
-    fn batch(&mut self, block: &Block, files: Vec<(Report, Range<usize>)>) {
-        for (report, range) in files {
+    fn batch(&mut self, batch: Batch) {
+        for (report, range) in batch.files {
             if self.stopped() {
                 return;
             }
-            report.send(self.whole(&block.bytes()[range]));
+            report.send(self.whole(&batch.block.bytes()[range]));
         }
     }
 
