@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::check::damage::{NAME, Patient};
 use super::support::{NOW, Sandbox, entry, file, put};
 use crate::cvmfs::Error;
-use crate::cvmfs::catalog::{Entry, Flags, NewEntry, NewKind};
+use crate::cvmfs::catalog::{Entry, Flags};
 use crate::cvmfs::diff::{Aspect, Change, ChangeKind, diff};
+use crate::cvmfs::edit::{NewEntry, NewKind};
 use crate::cvmfs::hash::{ContentHash, ObjectKind};
 use crate::cvmfs::reader::Reader;
 
@@ -179,7 +180,7 @@ fn a_directory_in_place_of_a_file_and_back() {
     let one = sandbox.publish("a", "file", "one").root_hash;
     let mut draft = sandbox.begin();
     put(&mut draft, "b-b", "beside");
-    draft.catalog_mut().remove(b"a").unwrap();
+    draft.tree().remove(b"a").unwrap();
     put(&mut draft, "a/x/y", "deep");
     put(&mut draft, "b/c", "in b");
     let two = draft.commit(None, NOW, &|_| {}).unwrap().root_hash;
@@ -199,8 +200,8 @@ fn the_sink_can_end_it_and_gets_both_entries() {
     let one = sandbox.publish("a", "one", "one").root_hash;
     let mut draft = sandbox.begin();
     let kind = file(&mut draft, b"other");
-    draft.catalog_mut().put(b"a", &entry(kind)).unwrap();
-    draft.catalog_mut().put(b"b", &NewEntry { permissions: 0o700, ..entry(NewKind::Directory) }).unwrap();
+    draft.tree().put(b"a", &entry(kind)).unwrap();
+    draft.tree().put(b"b", &NewEntry { permissions: 0o700, ..entry(NewKind::Directory) }).unwrap();
     let two = draft.commit(None, NOW, &|_| {}).unwrap().root_hash;
     let reader = sandbox.reader();
     let mut heard = 0;
