@@ -48,6 +48,16 @@ impl Fetch for Http {
         let body = answer.map_err(io::Error::other)?;
         Ok(body.map(|bytes| Box::new(io::Cursor::new(bytes)) as Box<dyn Read + Send>))
     }
+
+    fn exists(&self, path: &str) -> io::Result<bool> {
+        let answer = self.runtime.block_on(self.client.head(format!("{}/{path}", self.base)).send());
+        let response = answer.map_err(io::Error::other)?;
+        if response.status() == reqwest::StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        response.error_for_status().map_err(io::Error::other)?;
+        Ok(true)
+    }
 }
 
 fn main() -> Result<(), Box<dyn StdError>> {
