@@ -5,12 +5,14 @@
 //!
 //! * [`reader`] opens a repository through any [`fetch::Fetch`], verifies it from the public key down, and reads it.
 //! * [`check`] finds what is wrong with one.
+//! * [`diff`] tells what changed between two revisions.
 //! * [`stratum0`] makes one on disk and publishes into it.
 
 pub mod catalog;
 pub mod certificate;
 pub mod check;
 mod database;
+pub mod diff;
 pub mod durable;
 pub mod edit;
 pub mod error;
@@ -25,6 +27,7 @@ pub mod object;
 pub mod owner;
 pub mod reader;
 pub mod reflog;
+pub mod resolve;
 pub mod revisions;
 pub mod settings;
 pub mod signature;

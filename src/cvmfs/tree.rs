@@ -1,6 +1,6 @@
 //! The tree of one revision, across nested catalogs.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::rc::Rc;
 
@@ -10,16 +10,20 @@ use super::hash::{ContentHash, ObjectKind};
 use super::object::ObjectReader;
 use super::reader::Reader;
 
+/// Nested catalogs that stay open, the latest used: each is an open file with its size of disk space.
+const MOST_OPEN: usize = 32;
+
 /// The tree below one root catalog. Nested catalogs are fetched when a path first leads into them.
 pub struct Tree<'r> {
     reader: &'r Reader,
     root: Rc<Catalog>,
-    nested: HashMap<ContentHash, Rc<Catalog>>,
+    /// The latest used last.
+    nested: VecDeque<(ContentHash, Rc<Catalog>)>,
 }
 
 impl<'r> Tree<'r> {
     pub(super) fn open(reader: &'r Reader, root_hash: &ContentHash) -> Result<Self, Error> {
-        Ok(Self { reader, root: Rc::new(reader.catalog(root_hash)?), nested: HashMap::new() })
+        Ok(Self { reader, root: Rc::new(reader.catalog(root_hash)?), nested: VecDeque::new() })
     }
 
     /// The entry at a path.
@@ -36,16 +40,42 @@ impl<'r> Tree<'r> {
 
     /// Visits a directory and all below it, parents first.
     pub fn walk(&mut self, top: &[u8], mut visit: impl FnMut(&[u8], &Entry) -> Result<(), Error>) -> Result<(), Error> {
-        let entry = self.lookup(top)?.ok_or_else(|| Error::Missing(format!("/{}", String::from_utf8_lossy(top))))?;
-        let mut pending = vec![(top.to_vec(), entry)];
-        while let Some((path, entry)) = pending.pop() {
+        let catalog = self.catalog_of(top)?;
+        let missing = || Error::Missing(format!("/{}", String::from_utf8_lossy(top)));
+        let mut pending = vec![(top.to_vec(), catalog.lookup(top)?.ok_or_else(missing)?, catalog)];
+        while let Some((path, entry, catalog)) = pending.pop() {
             visit(&path, &entry)?;
             if entry.is_directory() {
-                let children = self.list(&path)?;
-                pending.extend(children.into_iter().rev().map(|child| (join(&path, &child.name), child)));
+                let catalog = self.catalog_below(&path, &entry, catalog)?;
+                let mut children = catalog.list(&path)?;
+                children.retain(|child| !child.flags.has(Flags::HIDDEN));
+                pending.extend(
+                    children.into_iter().rev().map(|child| (join(&path, &child.name), child, Rc::clone(&catalog))),
+                );
             }
         }
         Ok(())
+    }
+
+    /// The root catalog.
+    pub(super) fn root(&self) -> Rc<Catalog> {
+        Rc::clone(&self.root)
+    }
+
+    /// The catalog that holds what is in a directory, given the one that holds the directory's entry.
+    pub(super) fn catalog_below(
+        &mut self,
+        path: &[u8],
+        entry: &Entry,
+        catalog: Rc<Catalog>,
+    ) -> Result<Rc<Catalog>, Error> {
+        if !entry.flags.has(Flags::NESTED_MOUNTPOINT) {
+            return Ok(catalog);
+        }
+        match catalog.nested_at(path)? {
+            Some(nested) => self.load(&nested),
+            None => Err(Error::Missing(format!("the nested catalog at /{}", String::from_utf8_lossy(path)))),
+        }
     }
 
     /// The content of a file.
@@ -81,31 +111,42 @@ impl<'r> Tree<'r> {
         Ok(FileReader { open: Box::new(open), pieces: pieces.into_iter(), current: None })
     }
 
-    /// The catalog that holds a path's entry; for the mount point of a nested catalog, the nested one.
+    /// The catalog that holds a path's entry; for the mount point of a nested catalog, the nested one. Each begins deeper
+    /// than the one before, so that made-up catalogs cannot send us in circles.
     fn catalog_of(&mut self, path: &[u8]) -> Result<Rc<Catalog>, Error> {
         let mut catalog = Rc::clone(&self.root);
         let mut depth = 0;
-        'descend: loop {
-            for nested in catalog.nested()? {
-                let end = nested.path.len();
-                // Each one must begin deeper than the one before: a made-up catalog must not send us in circles.
-                if end > depth && path.starts_with(&nested.path) && matches!(path.get(end), None | Some(b'/')) {
-                    catalog = self.load(&nested)?;
-                    depth = end;
-                    continue 'descend;
-                }
-            }
-            return Ok(catalog);
+        while let Some(nested) = catalog.nested_towards(path, depth)? {
+            catalog = self.load(&nested)?;
+            depth = nested.path.len();
         }
+        Ok(catalog)
     }
 
     fn load(&mut self, nested: &NestedCatalog) -> Result<Rc<Catalog>, Error> {
-        if let Some(loaded) = self.nested.get(&nested.hash) {
-            return Ok(Rc::clone(loaded));
+        if let Some(at) = self.nested.iter().position(|(hash, _)| *hash == nested.hash)
+            && let Some(used) = self.nested.remove(at)
+        {
+            let catalog = Rc::clone(&used.1);
+            self.nested.push_back(used);
+            return Ok(catalog);
         }
-        let loaded = Rc::new(self.reader.catalog(&nested.hash)?);
-        self.nested.insert(nested.hash, Rc::clone(&loaded));
-        Ok(loaded)
+        let catalog = Rc::new(self.reader.catalog(&nested.hash)?);
+        let prefix = catalog.root_prefix()?;
+        if prefix != nested.path {
+            // It would look empty: its rows are stored under the hashes of other paths.
+            let why = format!(
+                "it is mounted at /{} and made for /{}",
+                String::from_utf8_lossy(&nested.path),
+                String::from_utf8_lossy(&prefix)
+            );
+            return Err(Error::malformed(format!("catalog {}", nested.hash), why));
+        }
+        if self.nested.len() >= MOST_OPEN {
+            self.nested.pop_front();
+        }
+        self.nested.push_back((nested.hash, Rc::clone(&catalog)));
+        Ok(catalog)
     }
 }
 

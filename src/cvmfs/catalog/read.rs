@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::OptionalExtension;
 
 use super::super::Error;
-use super::super::database::{Database, bytes};
+use super::super::database::{Database, Text, bytes};
 use super::super::hash::{Algorithm, ContentHash};
 use super::schema::VERSION;
 use super::{Counters, Entry, PathHash, Statistics};
@@ -123,6 +123,41 @@ impl Catalog {
                 Ok(NestedCatalog { path, hash: ContentHash::parse(&hash)?, size: size.cast_unsigned() })
             })
             .collect()
+    }
+
+    /// The nested catalog that begins at a path.
+    pub fn nested_at(&self, path: &[u8]) -> Result<Option<NestedCatalog>, Error> {
+        self.reference("SELECT sha1, size FROM nested_catalogs WHERE path = ?1", path)
+    }
+
+    /// The catalog that is bound to a path.
+    pub fn bound_at(&self, path: &[u8]) -> Result<Option<NestedCatalog>, Error> {
+        self.reference("SELECT sha1, size FROM bind_mountpoints WHERE path = ?1", path)
+    }
+
+    /// The nested catalog that this one continues in on the way to a path: at the path itself or at a directory above
+    /// it. One look into an index for each directory of the path below `from`, the length of the path that this catalog
+    /// is mounted at.
+    pub fn nested_towards(&self, path: &[u8], from: usize) -> Result<Option<NestedCatalog>, Error> {
+        for end in from + 1..=path.len() {
+            if matches!(path.get(end), None | Some(b'/'))
+                && let Some(nested) = self.nested_at(&path[..end])?
+            {
+                return Ok(Some(nested));
+            }
+        }
+        Ok(None)
+    }
+
+    fn reference(&self, sql: &str, path: &[u8]) -> Result<Option<NestedCatalog>, Error> {
+        let stored = [b"/", path].concat();
+        let find = || -> rusqlite::Result<Option<(String, Option<i64>)>> {
+            let mut statement = self.database.connection.prepare_cached(sql)?;
+            statement.query_row([Text(&stored)], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+        };
+        let Some((hash, size)) = find().map_err(self.database.failed("read"))? else { return Ok(None) };
+        let (hash, size) = (ContentHash::parse(&hash)?, size.unwrap_or(0).cast_unsigned());
+        Ok(Some(NestedCatalog { path: path.to_vec(), hash, size }))
     }
 
     /// Tells whether other revisions are mounted in it.

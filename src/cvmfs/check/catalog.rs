@@ -244,6 +244,15 @@ impl Scan<'_, '_> {
             return;
         }
         let entry = &row.entry;
+        // Of whatever type it is: CernVM-FS's own check looks at the name alone.
+        if entry.name == MARKER {
+            if row.parent == PathHash::of(self.top) {
+                self.has_marker = true;
+            } else {
+                let message = "it marks a nested catalog, and none begins there".to_owned();
+                self.check.note(place(), Code::MarkerAstray, message);
+            }
+        }
         if entry.is_directory() {
             if entry.flags.has(Flags::NESTED_MOUNTPOINT | Flags::BIND_MOUNTPOINT) {
                 self.mountpoints.insert(self.path.clone(), entry.clone());
@@ -255,13 +264,6 @@ impl Scan<'_, '_> {
         self.hardlinks.add(row.parent, entry, path, &mut |code, message| {
             check.note(Place::Entry { path: path.clone() }, code, message);
         });
-        if entry.name == MARKER {
-            if row.parent == PathHash::of(self.top) {
-                self.has_marker = true;
-            } else {
-                check.note(place(), Code::MarkerAstray, "it marks a nested catalog, and none begins there".into());
-            }
-        }
         self.content(row);
     }
 

@@ -1,6 +1,7 @@
 //! One entry by itself.
 
 use super::super::catalog::{Entry, Flags, Row};
+use super::super::xattr::Xattrs;
 use super::report::Code;
 
 /// What the mode says that an entry is.
@@ -61,7 +62,7 @@ pub(super) fn examine(row: &Row, is_root: bool, say: &mut dyn FnMut(Code, String
     if !matches!(row.digest_bytes, 0 | 20) {
         say(Code::HashMalformed, format!("its hash has {} bytes, not 20", row.digest_bytes));
     }
-    if row.has_xattr && !entry.xattr.as_deref().is_some_and(is_xattr_list) {
+    if row.has_xattr && entry.xattr.as_deref().is_none_or(|packed| Xattrs::unpack(packed).is_err()) {
         say(Code::Xattr, "its extended attributes cannot be unpacked".into());
     }
     let kind = Kind::of(entry.mode).filter(|_| entry.mode >> 16 == 0);
@@ -135,39 +136,5 @@ fn content(row: &Row, kind: Kind, say: &mut dyn FnMut(Code, String)) {
         }
         (_, b"") => {}
         _ => say(Code::SymlinkTarget, "it has a target, as only symbolic links do".into()),
-    }
-}
-
-/// Tells whether bytes are a packed list of extended attributes (`cvmfs/xattr.h`): version 1, their number, and for each
-/// the lengths of name and value, one byte each, and both. Clients ignore what follows.
-fn is_xattr_list(bytes: &[u8]) -> bool {
-    let [1, count, rest @ ..] = bytes else { return false };
-    let mut rest = rest;
-    for _ in 0..*count {
-        let [name, value, data @ ..] = rest else { return false };
-        let (name, value) = (usize::from(*name), usize::from(*value));
-        let Some(key) = data.get(..name) else { return false };
-        if key.is_empty() || key.contains(&0) || data.len() < name + value {
-            return false;
-        }
-        rest = &data[name + value..];
-    }
-    true
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packed_attributes_are_told_from_other_bytes() {
-        for good in [&b"\x01\0"[..], b"\x01\x01\x06\x01user.ax", b"\x01\x02\x01\0a\x01\x01bc"] {
-            assert!(is_xattr_list(good), "{good:?}");
-        }
-        for bad in
-            [&b""[..], b"\x01", b"\x02\0", b"\x01\x01", b"\x01\x01\x02\x01ab", b"\x01\x01\0\x01a", b"\x01\x01\x01\0\0"]
-        {
-            assert!(!is_xattr_list(bad), "{bad:?}");
-        }
     }
 }

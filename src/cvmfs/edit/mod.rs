@@ -314,7 +314,8 @@ fn as_plain(entry: &Entry) -> Entry {
 }
 
 fn is_marker(entry: &Entry) -> bool {
-    entry.name == MARKER && entry.is_file()
+    // A link counts too, as it does for CernVM-FS's own publisher and check.
+    entry.name == MARKER && (entry.is_file() || entry.is_symlink())
 }
 
 /// Refuses an entry that is not for people to change.

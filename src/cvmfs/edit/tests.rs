@@ -67,12 +67,12 @@ fn a_marker_makes_a_catalog_and_goes_with_it() {
     assert_eq!(mounts(&sandbox), ["a", "a/b", "a/b/c"]);
     assert_eq!(sandbox.content("a/b/c/z"), "a/b/c/z");
     assert_eq!(paths(&sandbox).len(), before.len() + 4 - 1);
-    // A link of that name asks for nothing.
+    // A link of that name asks for it just as well.
     publish(&sandbox, |draft| {
         let link = entry(NewKind::Symlink { target: b"x".to_vec() });
         draft.tree().put(b"a/b/c/.cvmfscatalog", &link).unwrap();
     });
-    assert_eq!(mounts(&sandbox), ["a", "a/b"]);
+    assert_eq!(mounts(&sandbox), ["a", "a/b", "a/b/c"]);
 }
 
 #[test]

@@ -198,7 +198,7 @@ fn a_kill_at_any_step_loses_nothing_that_is_kept_and_the_next_collection_finishe
         let (report, _) = collect(&stratum0, FORCE, NOW + 2 * DAY).unwrap();
         assert_eq!(report.missing, Vec::<String>::new(), "{step}");
         let reader = stratum0.reader(Expiry::Ignore).unwrap();
-        super::support::check(&reader, stratum0.directory());
+        super::support::check(&reader);
         for tag in reader.tags().unwrap() {
             assert!(reachable(&reader, &tag.root_hash).is_subset(&objects(stratum0.directory())), "{step}");
         }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::support::{NOW, check, golden};
+use crate::cvmfs::Error;
 use crate::cvmfs::hash::{Algorithm, ObjectKind};
 use crate::cvmfs::keys::{self, SigningKeys};
 use crate::cvmfs::object;
@@ -101,6 +102,21 @@ fn tags_and_chain_are_read() {
 }
 
 #[test]
+fn a_revision_is_found_by_tag_number_and_hash() {
+    let (_directory, _, reader) = open("sample.example.org");
+    let find = |text: &str| reader.resolve_revision(text).map(|found| (found.revision, found.root_hash.to_string()));
+    let second = (2, "932c00e37f58a62589a8261621daa60910d441f8".to_owned());
+    for text in ["first", "2", "932c00e37f58a62589a8261621daa60910d441f8"] {
+        assert_eq!(find(text).unwrap(), second, "{text}");
+    }
+    // Revision 0 has no tag.
+    assert_eq!(find("0").unwrap().1, "2b4be3294f3d33fec910c3601031bde2bf7985c5");
+    for text in ["third", "4", "", "-1", "00112233445566778899aabbccddeeff00112233"] {
+        assert!(matches!(find(text), Err(Error::Missing(_))), "{text}");
+    }
+}
+
+#[test]
 fn stated_counters_are_the_counted_ones() {
     for name in ["sample.example.org", "shake.example.org"] {
         let (_directory, _, reader) = open(name);
@@ -158,7 +174,7 @@ fn publish_on(name: &str) {
     draft.commit(None, NOW, &|_| {}).unwrap();
     let reader = stratum0.reader(Expiry::Refuse { now: NOW }).unwrap();
     assert_eq!(reader.manifest().revision, 4);
-    check(&reader, stratum0.directory());
+    check(&reader);
     let root = reader.catalog(&reader.manifest().root_hash).unwrap();
     assert_eq!(root.previous_revision().unwrap(), Some(before.manifest().root_hash));
     let mounts: Vec<_> = root.nested().unwrap().into_iter().map(|nested| nested.path).collect();

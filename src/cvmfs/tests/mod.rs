@@ -2,6 +2,7 @@
 
 mod check;
 mod crash;
+mod diff;
 mod gc;
 mod golden;
 mod publish;

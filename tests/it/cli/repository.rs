@@ -41,6 +41,19 @@ fn a_repository_is_made_listed_shown_and_signed_anew() {
             assert_eq!(metadata.mode() & 0o077, 0, "{key} is for its owner alone");
         }
     }
+    let checked = good(&["check", "b.example.org", "--data", "verify"]).last();
+    assert_eq!((&checked["clean"], &checked["catalogs"], &checked["entries"]), (&true.into(), &1.into(), &1.into()));
+    let root_hash = made["root_hash"].as_str().unwrap();
+    assert_eq!(good(&["diff", "b.example.org", root_hash, "1"]).stdout, "");
+    let unknown = run(&["diff", "b.example.org", "1", "release"]);
+    assert!(unknown.code == 1 && unknown.stderr.contains("\"release\""), "{unknown:?}");
+    std::fs::remove_file(repositories.join("a.example.org/.cvmfsreflog")).unwrap();
+    let warned = good(&["check", "a.example.org"]).lines();
+    assert_eq!((&warned[0]["code"], &warned[0]["severity"]), (&"reflog-missing".into(), &"warning".into()));
+    std::fs::write(repositories.join("a.example.org/.cvmfsreflog"), "").unwrap();
+    let damaged = run(&["check", "a.example.org"]);
+    assert_eq!((damaged.code, &damaged.last()["clean"]), (1, &false.into()), "{damaged:?}");
+
     for wrong in [&["create", "b.example.org"][..], &["show", "c.example.org"], &["resign", "c.example.org"]] {
         let run = run(wrong);
         assert_eq!(run.code, 1, "{run:?}");

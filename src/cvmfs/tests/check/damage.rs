@@ -16,48 +16,48 @@ use crate::cvmfs::stratum0::Stratum0;
 use crate::cvmfs::tests::support::{NOW, golden};
 use crate::cvmfs::{fetch::LocalDir, object};
 
-pub(super) const NAME: &str = "sample.example.org";
+pub(in crate::cvmfs::tests) const NAME: &str = "sample.example.org";
 
 /// A copy of a golden repository, to be damaged.
-pub(super) struct Patient {
+pub(in crate::cvmfs::tests) struct Patient {
     _directory: TempDir,
-    pub(super) base: PathBuf,
+    pub(in crate::cvmfs::tests) base: PathBuf,
     keys: PathBuf,
     name: &'static str,
     signing: SigningKeys,
 }
 
 impl Patient {
-    pub(super) fn new(name: &'static str) -> Self {
+    pub(in crate::cvmfs::tests) fn new(name: &'static str) -> Self {
         let (directory, base, keys) = golden(name);
         let signing = SigningKeys::load(&keys, name).unwrap();
         Self { _directory: directory, base, keys, name, signing }
     }
 
     /// Manifest and reflog, which lead to all else. Objects are only ever added.
-    pub(super) fn state(&self) -> [Vec<u8>; 2] {
+    pub(in crate::cvmfs::tests) fn state(&self) -> [Vec<u8>; 2] {
         [manifest::FILE, reflog::FILE].map(|file| std::fs::read(self.base.join(file)).unwrap())
     }
 
     /// Goes back to an earlier state.
-    pub(super) fn restore(&self, state: &[Vec<u8>; 2]) {
+    pub(in crate::cvmfs::tests) fn restore(&self, state: &[Vec<u8>; 2]) {
         std::fs::write(self.base.join(manifest::FILE), &state[0]).unwrap();
         std::fs::write(self.base.join(reflog::FILE), &state[1]).unwrap();
     }
 
-    pub(super) fn reader(&self) -> Reader {
+    pub(in crate::cvmfs::tests) fn reader(&self) -> Reader {
         Stratum0::at(&self.base, self.name, &self.keys).reader(Expiry::Ignore).unwrap()
     }
 
-    pub(super) fn report(&self, data: Data) -> Report {
+    pub(in crate::cvmfs::tests) fn report(&self, data: Data) -> Report {
         self.report_with(&Options { data, tags: true, now: Some(NOW), threads: 2, ..Options::default() })
     }
 
-    pub(super) fn report_with(&self, options: &Options) -> Report {
+    pub(in crate::cvmfs::tests) fn report_with(&self, options: &Options) -> Report {
         check(&self.reader(), options).unwrap()
     }
 
-    pub(super) fn codes(&self, data: Data) -> Vec<Code> {
+    pub(in crate::cvmfs::tests) fn codes(&self, data: Data) -> Vec<Code> {
         let mut codes: Vec<_> = self.report(data).problems.into_iter().map(|problem| problem.code).collect();
         codes.sort_unstable();
         codes.dedup();
@@ -65,7 +65,7 @@ impl Patient {
     }
 
     /// Changes the manifest and signs it.
-    pub(super) fn manifest(&self, change: impl FnOnce(&mut Manifest)) {
+    pub(in crate::cvmfs::tests) fn manifest(&self, change: impl FnOnce(&mut Manifest)) {
         let mut manifest = self.reader().manifest().clone();
         change(&mut manifest);
         let sealed = manifest.seal(self.algorithm(), &self.signing.key).unwrap();
@@ -73,7 +73,7 @@ impl Patient {
     }
 
     /// Changes the catalog that is mounted at a path by SQL; those above it follow, as do history, reflog and manifest.
-    pub(super) fn catalog(&self, path: &str, sql: &str) {
+    pub(in crate::cvmfs::tests) fn catalog(&self, path: &str, sql: &str) {
         self.manifest(|manifest| {
             let old = manifest.root_hash;
             (manifest.root_hash, manifest.root_size) = self.rebuild(&old, "", path, sql);
@@ -85,7 +85,7 @@ impl Patient {
     }
 
     /// Changes the history by SQL.
-    pub(super) fn history(&self, sql: &str) {
+    pub(in crate::cvmfs::tests) fn history(&self, sql: &str) {
         self.manifest(|manifest| {
             manifest.history = Some(self.edit(&manifest.history.unwrap(), ObjectKind::History, sql).0);
             self.refer(manifest);
@@ -93,12 +93,12 @@ impl Patient {
     }
 
     /// Changes the reflog by SQL.
-    pub(super) fn reflog(&self, sql: &str) {
+    pub(in crate::cvmfs::tests) fn reflog(&self, sql: &str) {
         self.manifest(|manifest| self.edit_reflog(manifest, sql));
     }
 
     /// Replaces the metainfo.
-    pub(super) fn metainfo(&self, text: &[u8]) {
+    pub(in crate::cvmfs::tests) fn metainfo(&self, text: &[u8]) {
         self.manifest(|manifest| {
             manifest.metainfo = Some(self.store(text, ObjectKind::Metainfo));
             self.refer(manifest);
@@ -144,7 +144,7 @@ impl Patient {
         (self.store(&bytes, kind), bytes.len() as u64)
     }
 
-    pub(super) fn store(&self, content: &[u8], kind: ObjectKind) -> ContentHash {
+    pub(in crate::cvmfs::tests) fn store(&self, content: &[u8], kind: ObjectKind) -> ContentHash {
         let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(content).unwrap();
         let stored = encoder.finish().unwrap();
@@ -154,7 +154,7 @@ impl Patient {
     }
 
     /// Where the object of a file lies.
-    pub(super) fn object(&self, path: &str) -> PathBuf {
+    pub(in crate::cvmfs::tests) fn object(&self, path: &str) -> PathBuf {
         let hash = self.reader().tree().unwrap().lookup(path.as_bytes()).unwrap().unwrap().hash.unwrap();
         self.base.join(hash.object_path(ObjectKind::File))
     }

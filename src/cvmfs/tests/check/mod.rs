@@ -1,7 +1,7 @@
 //! A check finds nothing in sound repositories, and every kind of damage in others.
 
 mod base;
-mod damage;
+pub(super) mod damage;
 mod planted;
 
 use damage::{NAME, Patient};

@@ -104,6 +104,7 @@ const BY_SQL: &[(&str, &str, &[Code])] = &[
     (TOOL, "UPDATE catalog SET name = '..' WHERE name = 'tool'", &[Code::Name, Code::PathHash]),
     (TOOL, "UPDATE catalog SET name = 'a/b' WHERE name = 'tool'", &[Code::Name, Code::PathHash]),
     (TOOL, "UPDATE catalog SET name = '.cvmfscatalog' WHERE name = 'tool'", &[Code::PathHash, Code::MarkerAstray]),
+    (TOOL, "UPDATE catalog SET name = '.cvmfscatalog' WHERE name = 'doc'", &[Code::PathHash, Code::MarkerAstray]),
     (TOOL, "UPDATE catalog SET name = 'renamed' WHERE name = '.cvmfscatalog'", &[Code::PathHash, Code::MarkerMissing]),
     (TOOL, "UPDATE catalog SET mtime = 'noon' WHERE name = 'tool'", &[Code::RowUnreadable, Code::Statistics]),
     (TOOL, "UPDATE catalog SET mode = 0 WHERE name = 'tool'", &[Code::Mode]),

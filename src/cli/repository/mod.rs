@@ -1,4 +1,7 @@
-//! `conveyor repository`.
+//! `conveyor repository`: one file for each command that is more than a few lines.
+
+mod check;
+mod diff;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +15,7 @@ use super::context::Context;
 use super::failure::tell;
 use super::output::printable;
 use crate::config::WorkerFlags;
-use crate::cvmfs::reader::{Expiry, Info};
+use crate::cvmfs::reader::{Expiry, Info, Reader};
 use crate::cvmfs::stratum0::{CreateOptions, Stratum0};
 use crate::domain::names::RepositoryName;
 
@@ -30,6 +33,10 @@ pub(super) enum RepositoryCommand {
     Show(NamedArgs),
     /// Sign a repository's whitelist anew, before it expires
     Resign(NamedArgs),
+    /// Find what is wrong in a repository
+    Check(check::CheckArgs),
+    /// Show what changed between two revisions
+    Diff(diff::DiffArgs),
 }
 
 /// Where repositories and keys are.
@@ -60,14 +67,16 @@ type Action = fn(&Folders, &RepositoryName, &Context) -> anyhow::Result<()>;
 pub(super) async fn run(command: RepositoryCommand, context: &Context) -> anyhow::Result<ExitCode> {
     let (NamedArgs { name, places }, action): (NamedArgs, Action) = match command {
         RepositoryCommand::List(places) => {
-            list(&Folders::of(places, context)?, context)?;
+            list(&Folders::of(&places, context)?, context)?;
             return Ok(ExitCode::SUCCESS);
         }
         RepositoryCommand::Create(args) => (args, create),
         RepositoryCommand::Show(args) => (args, show),
         RepositoryCommand::Resign(args) => (args, resign),
+        RepositoryCommand::Check(args) => return check::run(&args, context),
+        RepositoryCommand::Diff(args) => return diff::run(&args, context),
     };
-    let folders = Folders::of(places, context)?;
+    let folders = Folders::of(&places, context)?;
     action(&folders, &name, context)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -79,12 +88,17 @@ struct Folders {
 }
 
 impl Folders {
-    fn of(places: Places, context: &Context) -> anyhow::Result<Self> {
+    fn of(places: &Places, context: &Context) -> anyhow::Result<Self> {
         let config = context.config.worker(&WorkerFlags::default())?;
         Ok(Self {
-            repositories: places.repositories_dir.unwrap_or(config.repositories_dir),
-            keys: places.keys_dir.unwrap_or(config.keys_dir),
+            repositories: places.repositories_dir.clone().unwrap_or(config.repositories_dir),
+            keys: places.keys_dir.clone().unwrap_or(config.keys_dir),
         })
+    }
+
+    /// Opens a repository to look at it, whether its whitelist is still valid or not.
+    fn reader(&self, name: &RepositoryName) -> anyhow::Result<Reader> {
+        reader(&self.stratum0(name))
     }
 
     fn stratum0(&self, name: &RepositoryName) -> Stratum0 {
@@ -153,9 +167,14 @@ fn list(folders: &Folders, context: &Context) -> anyhow::Result<()> {
     }
 }
 
+fn reader(stratum0: &Stratum0) -> anyhow::Result<Reader> {
+    let opened = stratum0.reader(Expiry::Ignore);
+    opened.with_context(|| format!("cannot read repository {} in {}", stratum0.name(), stratum0.directory().display()))
+}
+
 fn info(stratum0: &Stratum0) -> anyhow::Result<Info> {
-    let read = || stratum0.reader(Expiry::Ignore)?.info();
-    read().with_context(|| format!("cannot read repository {} in {}", stratum0.name(), stratum0.directory().display()))
+    let info = reader(stratum0)?.info();
+    info.with_context(|| format!("cannot read the tags of repository {}", stratum0.name()))
 }
 
 fn json(info: &Info) -> serde_json::Value {
