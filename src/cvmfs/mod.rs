@@ -25,6 +25,7 @@ pub mod object;
 pub mod owner;
 pub mod reader;
 pub mod reflog;
+pub mod replica;
 pub mod revisions;
 pub mod settings;
 pub mod signature;
