@@ -10,6 +10,7 @@ use comfy_table::Cell;
 use reqwest::StatusCode;
 
 use super::super::context::Context;
+use super::super::failure::tell;
 use super::{NamedArgs, now, time};
 use crate::cvmfs::fetch::{Fetch, LocalDir};
 use crate::cvmfs::reader::Expiry;
@@ -47,7 +48,10 @@ pub(super) async fn run(args: SnapshotStatusArgs, context: &Context) -> anyhow::
         if context.output.is_json() {
             context.output.json(&json(at, revision, now, &read))?;
         } else {
-            rows.push(row(at, revision, now, &read));
+            match &read {
+                Ok(replica) => rows.push(row(at, revision, now, replica)),
+                Err(error) => tell(&format!("{at}: {error:#}")),
+            }
         }
     }
     if !context.output.is_json() {
@@ -105,11 +109,7 @@ fn span(seconds: i64) -> String {
     }
 }
 
-fn row(at: &str, revision: u64, now: i64, read: &anyhow::Result<Replica>) -> Vec<Cell> {
-    let replica = match read {
-        Ok(replica) => replica,
-        Err(error) => return vec![Cell::new(at), Cell::new("?"), Cell::new("?"), Cell::new(format!("{error:#}"))],
-    };
+fn row(at: &str, revision: u64, now: i64, replica: &Replica) -> Vec<Cell> {
     let last = replica.last_snapshot.as_ref();
     let state = match &replica.snapshotting_since {
         Some(since) => format!("snapshotting since {}", shown(since)),

@@ -1,6 +1,7 @@
 //! Taking over a repository of `cvmfs_server`, and living beside it.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -150,7 +151,7 @@ fn their_locks_bind_us_and_ours_bind_them() {
     let publishing = machine.spool().join("is_publishing.lock");
     assert!(!publishing.exists(), "the lock's file goes with the lock");
     fs::write(&publishing, b"").unwrap();
-    drop(ours.lock().unwrap().expect("a stale file means nothing"));
+    drop(ours.lock().unwrap().unwrap()); // a stale file means nothing
 
     let try_lock = || {
         let file = File::options().create(true).append(true).open(&publishing).unwrap();
@@ -212,6 +213,37 @@ fn a_reflog_that_their_garbage_collection_wrote_is_taken_as_it_is() {
     fs::write(machine.spool().join("reflog.chksum"), hash.to_string()).unwrap();
     publish(&ours, "new");
     assert!(crate::cvmfs::reflog::Reflog::open(&file).unwrap().contains(&marker).unwrap(), "it was rebuilt");
+}
+
+#[test]
+fn what_root_makes_is_its_owner_s() {
+    // Only root can give files away; for others there is nothing to give.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let machine = Machine::new();
+    let ours = machine.adopt().unwrap().stratum0;
+    for place in [machine.storage(), machine.spool()] {
+        for entry in walkdir::WalkDir::new(place) {
+            std::os::unix::fs::lchown(entry.unwrap().path(), Some(12345), Some(12346)).unwrap();
+        }
+    }
+    publish(&ours, "new");
+    ours.collect_garbage(
+        ours.lock().unwrap().unwrap(),
+        GcOptions { keep: Keep::Revisions(0), dry_run: false, force: true },
+        NOW,
+        &mut |_, _| {},
+        &|_| {},
+    )
+    .unwrap();
+    for place in [machine.storage(), machine.spool()] {
+        for entry in walkdir::WalkDir::new(place) {
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), (12345, 12346), "{}", entry.path().display());
+        }
+    }
 }
 
 #[test]
