@@ -162,14 +162,36 @@ fn their_locks_bind_us_and_ours_bind_them() {
     assert_eq!(held.path, publishing);
     drop(theirs);
 
+    // Their transactions and collections look at one file only, their publishes and aborts at the other.
+    let flag = machine.spool().join("in_transaction.lock");
     let lock = ours.lock().unwrap().unwrap();
-    assert!(try_lock().is_err());
+    assert!(try_lock().is_err() && flag.exists());
     drop(lock);
-    assert!(try_lock().is_ok());
+    assert!(try_lock().is_ok() && !flag.exists());
 
-    fs::write(machine.spool().join("in_transaction.lock"), b"").unwrap();
+    let collecting = File::create(machine.spool().join("is_collecting.lock")).unwrap();
+    let collecting = Flock::lock(collecting, FlockArg::LockExclusiveNonblock).unwrap();
+    assert!(ours.lock().unwrap().unwrap_err().path.ends_with("is_collecting.lock"));
+    drop(collecting);
+
+    fs::write(&flag, b"").unwrap();
     let held = ours.lock().unwrap().unwrap_err();
     assert!(held.holder.starts_with("a transaction of user "), "{}", held.holder);
+    assert!(flag.exists() && fs::read(&flag).unwrap().is_empty());
+}
+
+#[test]
+fn a_transaction_that_a_killed_process_left_is_cleared() {
+    let machine = Machine::new();
+    let ours = machine.adopt().unwrap().stratum0;
+    let lock = ours.lock().unwrap().unwrap();
+    let flag = machine.spool().join("in_transaction.lock");
+    let left = fs::read(&flag).unwrap();
+    drop(lock);
+    fs::write(&flag, left).unwrap();
+    fs::write(machine.spool().join("is_publishing.lock"), b"").unwrap();
+    publish(&ours, "new");
+    assert!(!flag.exists());
 }
 
 #[test]
@@ -178,9 +200,12 @@ fn a_transaction_that_opens_meanwhile_is_not_published_over() {
     let ours = machine.adopt().unwrap().stratum0;
     let mut draft = ours.begin(ours.lock().unwrap().unwrap(), NOW).unwrap();
     put(&mut draft, "new", "new");
-    fs::write(machine.spool().join("in_transaction.lock"), b"").unwrap();
+    // By hand: their tools refuse.
+    let flag = machine.spool().join("in_transaction.lock");
+    fs::write(&flag, b"").unwrap();
     assert!(draft.commit(None, NOW, &|_| {}).is_err());
     assert_eq!(machine.theirs().reader(Expiry::Ignore).unwrap().manifest().revision, 3);
+    assert!(flag.exists(), "it is theirs");
 }
 
 #[test]
@@ -253,9 +278,15 @@ fn collecting_garbage_takes_their_lock_for_that_as_well() {
     let file = File::create(machine.spool().join("is_collecting.lock")).unwrap();
     let theirs = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap();
     let options = GcOptions { keep: Keep::Revisions(0), dry_run: true, force: true };
-    let collect = || ours.collect_garbage(ours.lock().unwrap().unwrap(), options, NOW, &mut |_, _| {}, &|_| {});
-    assert!(collect().unwrap_err().to_string().contains("is_collecting.lock"));
+    assert!(ours.lock().unwrap().is_err());
     drop(theirs);
-    collect().unwrap();
+    // Begun after our transaction, as a check may be.
+    let lock = ours.lock().unwrap().unwrap();
+    let file = File::create(machine.spool().join("is_collecting.lock")).unwrap();
+    let theirs = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap();
+    let error = ours.collect_garbage(lock, options, NOW, &mut |_, _| {}, &|_| {}).unwrap_err();
+    assert!(error.to_string().contains("is_collecting.lock"), "{error}");
+    drop(theirs);
+    ours.collect_garbage(ours.lock().unwrap().unwrap(), options, NOW, &mut |_, _| {}, &|_| {}).unwrap();
     assert!(!machine.spool().join("is_collecting.lock").exists());
 }
