@@ -27,6 +27,7 @@ pub mod object;
 pub mod owner;
 pub mod reader;
 pub mod reflog;
+pub mod replica;
 pub mod resolve;
 pub mod revisions;
 pub mod settings;

@@ -38,7 +38,7 @@ impl Reflog {
         Ok(Self { database })
     }
 
-    /// Opens a copy to look into it.
+    /// Opens one to read it.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let database = Database::open_read_only(path, "the reflog")?;
         database.schema_revision(VERSION)?;

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::super::context::Context;
 use super::super::failure::FAILED;
 use super::super::output::printable;
-use super::{Folders, NamedArgs};
+use super::{NamedArgs, reader};
 use crate::cvmfs::check::{self, Options, Severity};
 
 /// How far to look at objects.
@@ -42,9 +42,9 @@ pub(in crate::cli) struct CheckArgs {
 }
 
 /// Prints the problems, one in a line, and what was looked at. The exit code tells whether there are any.
-pub(super) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitCode> {
-    let name = &args.named.name;
-    let reader = Folders::of(&args.named.places, context)?.reader(name)?;
+pub(super) fn run(args: CheckArgs, context: &Context) -> anyhow::Result<ExitCode> {
+    let name = args.named.name.clone();
+    let reader = reader(&args.named.stratum0(context)?)?;
     let cannot = || format!("cannot check repository {name}");
     let revision = args.revision.as_deref().map(|text| reader.resolve_revision(text)).transpose();
     let options = Options {

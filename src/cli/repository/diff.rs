@@ -1,14 +1,12 @@
 //! `conveyor repository diff`.
 
-use std::process::ExitCode;
-
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
 use super::super::context::Context;
 use super::super::output::printable;
-use super::{Folders, NamedArgs};
+use super::{NamedArgs, reader};
 use crate::cvmfs::diff::{Change, ChangeKind, diff};
 
 /// What to compare.
@@ -26,9 +24,9 @@ pub(in crate::cli) struct DiffArgs {
 }
 
 /// Prints a line for each path that changed, as soon as it is known.
-pub(super) fn run(args: &DiffArgs, context: &Context) -> anyhow::Result<ExitCode> {
-    let name = &args.named.name;
-    let reader = Folders::of(&args.named.places, context)?.reader(name)?;
+pub(super) fn run(args: DiffArgs, context: &Context) -> anyhow::Result<()> {
+    let name = args.named.name.clone();
+    let reader = reader(&args.named.stratum0(context)?)?;
     let cannot = || format!("cannot compare {} with {} of repository {name}", args.from, args.to);
     let from = reader.resolve_revision(&args.from).with_context(cannot)?;
     let to = reader.resolve_revision(&args.to).with_context(cannot)?;
@@ -39,8 +37,7 @@ pub(super) fn run(args: &DiffArgs, context: &Context) -> anyhow::Result<ExitCode
         if printed.is_ok() { Ok(()) } else { Err(crate::cvmfs::Error::Missing("the output".into())) }
     });
     printed?;
-    compared.with_context(cannot)?;
-    Ok(ExitCode::SUCCESS)
+    compared.with_context(cannot)
 }
 
 fn print(change: &Change, context: &Context) -> anyhow::Result<()> {

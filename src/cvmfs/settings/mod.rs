@@ -105,7 +105,7 @@ impl Default for Settings {
             chunking: Some(ChunkSizes::default()),
             auto_catalogs: None,
             xattrs: true,
-            mtime_ns: false,
+            mtime_ns: true,
             limits: None,
             ttl: None,
             auto_tag: false,

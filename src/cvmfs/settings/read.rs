@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn what_is_not_set_is_as_the_scripts_take_it() {
         let settings = parse("").unwrap();
-        let expected = Settings { chunking: None, xattrs: false, ..Settings::default() };
+        let expected = Settings { chunking: None, xattrs: false, mtime_ns: false, ..Settings::default() };
         assert_eq!(settings, expected);
     }
 
@@ -286,7 +286,7 @@ mod tests {
             compression: Compression::None,
             chunking: Some(ChunkSizes { min: 1, average: 2, max: 3 }),
             auto_catalogs: Some(AutoCatalogs { min_weight: 10, max_weight: 20 }),
-            mtime_ns: true,
+            mtime_ns: false,
             limits: Some(Limits { file_bytes: 5 << 20, root_entries: 7000, nested_entries: 0 }),
             ttl: Some(60),
             auto_tag: true,

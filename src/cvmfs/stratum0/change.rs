@@ -20,8 +20,7 @@ use super::super::settings::Settings;
 use super::super::signature::Letter;
 use super::super::{Error, durable};
 use super::repair::{self, NEXT};
-use super::spool::Spool;
-use super::{RepositoryLock, Stratum0, add_bytes, add_file, make_public, write_public};
+use super::{Held, RepositoryLock, Stratum0, add_bytes, add_file, make_public, write_public};
 
 /// Bytes of an object that are read of files which CernVM-FS itself looks at.
 const SMALL_FILE: u64 = 16 << 20;
@@ -103,8 +102,11 @@ impl Change {
             manifest.revision += 1;
             objects.push((ObjectKind::Catalog, root.hash));
         }
-        let pem = self.keys.certificate.pem().as_bytes();
-        manifest.certificate = add_bytes(&mut self.staging, ObjectKind::Certificate, pem)?.hash;
+        // The object that is there stays: packed anew the same text may get another name, and replicas pack it themselves.
+        if self.keys.certificate.pem() != self.reader.certificate().pem() {
+            let pem = self.keys.certificate.pem().as_bytes();
+            manifest.certificate = add_bytes(&mut self.staging, ObjectKind::Certificate, pem)?.hash;
+        }
         objects.push((ObjectKind::Certificate, manifest.certificate));
         if let Some(edit) = next.tags {
             let history = self.write_history(&manifest, edit)?;
@@ -222,9 +224,7 @@ impl Change {
 
     /// Our lock does not bind all other tools: see that none of them published meanwhile, or is about to.
     fn check_not_overtaken(&self) -> Result<(), Error> {
-        if let Some(held) = self.lock.spool().map(Spool::transaction).transpose()?.flatten() {
-            return Err(held.into_error());
-        }
+        self.lock.check().map_err(Held::into_error)?;
         let bytes = fetch_small(self.reader.fetch(), manifest::FILE, 1 << 20)?;
         if bytes == self.reader.manifest_bytes() {
             return Ok(());

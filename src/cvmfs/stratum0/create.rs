@@ -55,9 +55,6 @@ impl Stratum0 {
         now: i64,
     ) -> Result<Self, Error> {
         let stratum0 = Self::at(directory, name, keys);
-        if options.algorithm() != Algorithm::Sha1 {
-            return Err(Error::Unsupported("making a repository with another hash algorithm than SHA-1".into()));
-        }
         stratum0.make_directories()?;
         let _lock = stratum0.lock()?.map_err(Held::into_error)?;
         if stratum0.exists() {

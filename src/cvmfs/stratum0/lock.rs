@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::super::Error;
-use super::spool::{Spool, SpoolLock};
+use super::spool::{Spool, SpoolLock, Transaction};
 
 /// The lock, held until it is dropped. Names of repositories begin with no dot, so its file `.NAME.lock` beside the
 /// repository's directory is in nobody's way. Where `cvmfs_server` knows the repository, its lock is held as well.
@@ -22,6 +22,8 @@ pub struct RepositoryLock {
 
 #[derive(Debug)]
 struct ServerLock {
+    // Dropped in this order: the transaction ends while the lock still keeps others from it.
+    transaction: Transaction,
     locks: Vec<SpoolLock>,
     spool: Spool,
 }
@@ -79,6 +81,11 @@ impl RepositoryLock {
         self.server.as_ref().map(|server| &server.spool)
     }
 
+    /// Tells whether it still keeps `cvmfs_server` out.
+    pub(super) fn check(&self) -> Result<(), Held> {
+        self.server.as_ref().map_or(Ok(()), |server| server.transaction.check())
+    }
+
     /// Takes the lock of garbage collections and checks as well.
     pub(super) fn extend_to_collecting(&mut self) -> Result<Result<(), Held>, Error> {
         let Some(server) = &mut self.server else { return Ok(Ok(())) };
@@ -92,11 +99,18 @@ impl ServerLock {
             Ok(lock) => lock,
             Err(held) => return Ok(Err(held)),
         };
-        // A transaction that is open was begun on the present revision and would be published over ours.
-        if let Some(held) = spool.transaction()? {
-            return Ok(Err(held));
-        }
+        // A collection looks for transactions first and holds this lock then: none may be between the two.
+        let collecting = match spool.lock("is_collecting")? {
+            Ok(lock) => lock,
+            Err(held) => return Ok(Err(held)),
+        };
+        // A transaction of theirs was begun on the present revision and would be published over ours.
+        let transaction = match spool.open_transaction()? {
+            Ok(transaction) => transaction,
+            Err(held) => return Ok(Err(held)),
+        };
+        drop(collecting);
         spool.check_writable()?;
-        Ok(Ok(Self { locks: vec![lock], spool }))
+        Ok(Ok(Self { transaction, locks: vec![lock], spool }))
     }
 }

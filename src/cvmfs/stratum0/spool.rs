@@ -9,14 +9,17 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::super::Error;
 use super::super::hash::ContentHash;
 use super::super::owner::Owner;
 use super::super::whitelist::rfc3339;
+use super::super::{Error, durable};
 use super::Held;
 
 /// How often a lock's file may vanish between opening and locking it.
 const TRIES: usize = 100;
+
+/// How the note in a transaction's file of ours begins; nobody else reads or writes it.
+const OURS: &str = "conveyor ";
 
 /// A spool directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +38,46 @@ impl Drop for SpoolLock {
         // stays means nothing.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// A transaction as `cvmfs_server` sees it, open until it is dropped.
+#[derive(Debug)]
+pub(super) struct Transaction {
+    path: PathBuf,
+    note: String,
+}
+
+impl Transaction {
+    /// Refuses to go on when it is no longer ours: somebody cleared it by hand, and may have opened one of theirs.
+    pub(super) fn check(&self) -> Result<(), Held> {
+        match fs::read_to_string(&self.path) {
+            Ok(note) if note == self.note => Ok(()),
+            _ => Err(Held { path: self.path.clone(), holder: "somebody who ended our transaction".into() }),
+        }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if self.check().is_ok() {
+            // One that stays is removed by whoever opens the next.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whose transaction is open; `None` if it is one that we left.
+fn holder(path: &Path) -> std::io::Result<Option<String>> {
+    let flag = match fs::symlink_metadata(path) {
+        Ok(flag) => flag,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // Theirs are empty. What cannot be read is not ours.
+    if fs::read_to_string(path).is_ok_and(|note| note.starts_with(OURS)) {
+        return Ok(None);
+    }
+    Ok(Some(format!("a transaction of user {} since {}", flag.uid(), rfc3339(flag.mtime()))))
 }
 
 impl Spool {
@@ -63,17 +106,36 @@ impl Spool {
         Err(failed()(std::io::Error::other("its file vanishes again and again")))
     }
 
-    /// Tells whether somebody has a transaction open. That is a file that is there: nothing is locked meanwhile.
-    pub(super) fn transaction(&self) -> Result<Option<Held>, Error> {
+    /// Opens a transaction: while this file is there, `cvmfs_server` neither opens one of its own nor collects garbage,
+    /// which `is_publishing` alone does not keep it from. Who calls holds that lock, so a file of ours is a dead process's.
+    pub(super) fn open_transaction(&self) -> Result<Result<Transaction, Held>, Error> {
         let path = self.0.join("in_transaction.lock");
-        match fs::symlink_metadata(&path) {
-            Ok(flag) => {
-                let holder = format!("a transaction of user {} since {}", flag.uid(), rfc3339(flag.mtime()));
-                Ok(Some(Held { path, holder }))
+        let failed = || Error::io(format!("open a transaction with {}", path.display()));
+        let note = format!("{OURS}process {}\n", std::process::id());
+        // Written first and named then: an empty file would be one of theirs.
+        let next = self.0.join("in_transaction.conveyor");
+        durable::remove_if_there(&next)?;
+        fs::write(&next, &note).map_err(failed())?;
+        Owner::of(&self.0)?.give(&next)?;
+        let opened = self.name_transaction(&next, &path, note);
+        durable::remove_if_there(&next)?;
+        opened
+    }
+
+    fn name_transaction(&self, next: &Path, path: &Path, note: String) -> Result<Result<Transaction, Held>, Error> {
+        let failed = || Error::io(format!("open a transaction with {}", path.display()));
+        for _ in 0..TRIES {
+            match fs::hard_link(next, path) {
+                Ok(()) => return Ok(Ok(Transaction { path: path.to_owned(), note })),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed()(error)),
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io(format!("look at {}", path.display()))(error)),
+            match holder(path).map_err(failed())? {
+                Some(holder) => return Ok(Err(Held { path: path.to_owned(), holder })),
+                None => durable::remove_if_there(path)?,
+            }
         }
+        Err(failed()(std::io::Error::other("it comes again and again")))
     }
 
     fn checksum_file(&self) -> PathBuf {
