@@ -4,6 +4,7 @@ mod check;
 mod crash;
 mod gc;
 mod golden;
+mod power;
 mod publish;
 pub(crate) mod support;
 mod tags;
