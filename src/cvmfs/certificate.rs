@@ -7,7 +7,8 @@ use std::str::FromStr;
 use std::time::Duration;
 use x509_cert::certificate::{Certificate, TbsCertificate, Version};
 use x509_cert::der::asn1::{Any, BitString, Null, UtcTime};
-use x509_cert::der::{Decode, DecodePem, Encode, EncodePem, oid::ObjectIdentifier, pem::LineEnding};
+use x509_cert::der::pem::{LineEnding, PemLabel, decode_vec};
+use x509_cert::der::{Decode, Encode, EncodePem, oid::ObjectIdentifier};
 use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;
 use x509_cert::spki::{AlgorithmIdentifierOwned, DecodePublicKey, SubjectPublicKeyInfoOwned};
@@ -35,7 +36,12 @@ impl SigningCertificate {
     /// Reads the PEM text.
     pub fn from_pem(pem: &[u8]) -> Result<Self, Error> {
         let bad = |why: String| Error::malformed("the certificate", why);
-        let certificate = Certificate::from_pem(pem).map_err(|error| bad(error.to_string()))?;
+        // Not by the crate's own `from_pem`: its reader, which decodes on the way, never ends on some short texts.
+        let (label, der) = decode_vec(pem).map_err(|error| bad(error.to_string()))?;
+        if label != Certificate::PEM_LABEL {
+            return Err(bad(format!("it is labelled {label:?}")));
+        }
+        let certificate = Certificate::from_der(&der).map_err(|error| bad(error.to_string()))?;
         let key =
             certificate.tbs_certificate.subject_public_key_info.to_der().map_err(|error| bad(error.to_string()))?;
         let public_key = RsaPublicKey::from_public_key_der(&key).map_err(|error| bad(error.to_string()))?;

@@ -2,10 +2,15 @@
 
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, ToSql};
 
 use super::Error;
+
+/// Most bytes of a row: ours stay below 200 KiB, of which extended attributes are nearly all.
+const MOST_ROW_BYTES: i32 = 16 << 20;
 
 /// TEXT of any bytes. CernVM-FS binds names with their length and never looks at the encoding, so a name that is not
 /// UTF-8 stands in the column as it is.
@@ -36,12 +41,15 @@ pub(crate) struct Database {
 impl Database {
     /// Opens a file that nobody writes.
     pub(crate) fn open_read_only(path: &Path, what: impl Into<String>) -> Result<Self, Error> {
-        Self::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY, what.into())
+        let database = Self::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY, what.into())?;
+        database.check_plain()?;
+        Ok(database)
     }
 
     /// Opens a private copy for editing. Neither journal nor syncs: after a crash the copy is thrown away.
     pub(crate) fn open_for_editing(path: &Path, what: impl Into<String>) -> Result<Self, Error> {
         let database = Self::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, what.into())?;
+        database.check_plain()?;
         database.no_journal()?;
         Ok(database)
     }
@@ -70,9 +78,29 @@ impl Database {
 
     fn open(path: &Path, flags: OpenFlags, what: String) -> Result<Self, Error> {
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(Error::database(format!("open {what}")))?;
+        let connect = || {
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+            connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MOST_ROW_BYTES)?;
+            Ok(connection)
+        };
+        let connection = connect().map_err(Error::database(format!("open {what}")))?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self { connection, what })
+    }
+
+    /// Refuses a file in which a query of ours would run somebody else's program: a view can go on for ever, a computed
+    /// column can ask for any amount of memory. No tool writes those.
+    fn check_plain(&self) -> Result<(), Error> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_list AS t, pragma_table_xinfo(t.name) AS c \
+                   WHERE t.type <> 'table' OR c.hidden <> 0)";
+        if self.connection.query_row(sql, [], |row| row.get(0)).map_err(self.failed("read"))? {
+            return Err(Error::Unsupported(format!("{} with views, virtual tables or computed columns", self.what)));
+        }
+        Ok(())
     }
 
     fn no_journal(&self) -> Result<(), Error> {

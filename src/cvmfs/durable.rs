@@ -8,11 +8,20 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 
-/// Makes a directory's entries durable.
-pub fn sync_directory(directory: &Path) -> Result<(), Error> {
-    File::open(directory)
-        .and_then(|opened| opened.sync_all())
-        .map_err(Error::io(format!("sync the directory {}", directory.display())))
+/// Makes a file's bytes, or a directory's entries, durable.
+pub fn sync(path: &Path) -> Result<(), Error> {
+    #[cfg(test)]
+    barrier::passed(Some(&BTreeSet::from([path.to_owned()])));
+    sync_one(path)
+}
+
+/// Makes a directory and those above it that are missing, durably.
+pub fn create_directories(directory: &Path) -> Result<(), Error> {
+    let missing: Vec<_> = directory.ancestors().take_while(|above| !above.exists()).collect();
+    fs::create_dir_all(directory).map_err(Error::io(format!("create {}", directory.display())))?;
+    let parent = |made: &&Path| made.parent().filter(|parent| !parent.as_os_str().is_empty()).map(Path::to_owned);
+    // A relative path of one part lies in the present directory.
+    missing.iter().try_for_each(|made| sync(&parent(made).unwrap_or_else(|| ".".into())))
 }
 
 /// How many files are synced one by one; above that, syncing the whole file system costs less.
@@ -28,18 +37,22 @@ pub fn sync_all(paths: impl IntoIterator<Item: Into<PathBuf>>, roots: &[&Path]) 
         few.insert(path.into());
         // There may be millions, which are not even looked at.
         if few.len() > FEW {
+            #[cfg(test)]
+            barrier::passed(None);
             return sync_file_systems(roots);
         }
     }
+    #[cfg(test)]
+    barrier::passed(Some(&few));
     std::thread::scope(|scope| {
-        let threads: Vec<_> = few.iter().map(|path| scope.spawn(move || sync(path))).collect();
+        let threads: Vec<_> = few.iter().map(|path| scope.spawn(move || sync_one(path))).collect();
         let ended =
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(Error::Missing("a thread".into()))));
         ended.collect::<Result<Vec<_>, _>>().map(drop)
     })
 }
 
-fn sync(path: &Path) -> Result<(), Error> {
+fn sync_one(path: &Path) -> Result<(), Error> {
     File::open(path).and_then(|opened| opened.sync_all()).map_err(Error::io(format!("sync {}", path.display())))
 }
 
@@ -69,5 +82,33 @@ pub fn remove_if_there(path: &Path) -> Result<(), Error> {
             Err(Error::io(format!("remove {}", path.display()))(error))
         }
         _ => Ok(()),
+    }
+}
+
+/// Lets a test see each barrier of its own thread, just before it takes effect.
+#[cfg(test)]
+pub(super) mod barrier {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
+
+    /// Is given the files and directories that become durable; `None` stands for everything.
+    pub(crate) type Observer = Box<dyn FnMut(Option<&BTreeSet<PathBuf>>)>;
+
+    thread_local! {
+        static OBSERVER: RefCell<Option<Observer>> = const { RefCell::new(None) };
+    }
+
+    /// Sets or, with `None`, removes this thread's observer.
+    pub(crate) fn observe(observer: Option<Observer>) {
+        OBSERVER.set(observer);
+    }
+
+    pub(super) fn passed(paths: Option<&BTreeSet<PathBuf>>) {
+        OBSERVER.with_borrow_mut(|observer| {
+            if let Some(observer) = observer {
+                observer(paths);
+            }
+        });
     }
 }

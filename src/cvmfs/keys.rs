@@ -115,7 +115,7 @@ impl NewKeys {
         };
         let public = self.master.to_public_key().to_public_key_pem(LineEnding::LF);
         let public = public.map_err(|error| encode(error.to_string()))?;
-        fs::create_dir_all(directory).map_err(Error::io(format!("create {}", directory.display())))?;
+        durable::create_directories(directory)?;
         let files = [
             (KeyFile::Master, 0o600, private(&self.master)?),
             (KeyFile::Private, 0o600, private(&self.signing.key)?),
@@ -128,17 +128,17 @@ impl NewKeys {
         for (file, mode, pem) in &files {
             write_new(&file.path(directory, repository), *mode, pem.as_bytes())?;
         }
-        durable::sync_directory(directory)
+        durable::sync(directory)
     }
 }
 
 fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Error> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
+        file.write_all(bytes)
     };
-    write().map_err(Error::io(format!("write key {}", path.display())))
+    write().map_err(Error::io(format!("write key {}", path.display())))?;
+    durable::sync(path)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

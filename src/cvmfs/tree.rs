@@ -96,12 +96,13 @@ impl<'r> Tree<'r> {
             Some(hash) => (ObjectKind::File, vec![Chunk { offset: 0, size: entry.size, hash }]),
             None => (ObjectKind::Chunk, catalog.chunks(path, algorithm)?),
         };
-        let mut end = 0;
+        let mut end = 0_u64;
         for piece in &pieces {
             if piece.offset != end {
                 return Err(Error::malformed(shown(), format!("its chunks leave a gap at {end}")));
             }
-            end += piece.size;
+            let more = || Error::malformed(shown(), "its chunks have more bytes than a file can have");
+            end = end.checked_add(piece.size).ok_or_else(more)?;
         }
         if end != entry.size {
             return Err(Error::malformed(shown(), format!("its chunks have {end} bytes, not {}", entry.size)));

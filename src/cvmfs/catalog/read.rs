@@ -89,7 +89,21 @@ impl Catalog {
         };
         let mut entries = list().map_err(self.database.failed("read"))?;
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        self.check_names(directory, &entries)?;
         Ok(entries)
+    }
+
+    /// Refuses what no directory can hold: whoever makes files of the entries would be led out of it, or through a link
+    /// that has the name of a directory.
+    fn check_names(&self, directory: &[u8], entries: &[Entry]) -> Result<(), Error> {
+        let leads_elsewhere =
+            |name: &[u8]| matches!(name, b"" | b"." | b"..") || name.iter().any(|b| matches!(b, 0 | b'/'));
+        let bad = entries.iter().find(|entry| leads_elsewhere(&entry.name)).map(|entry| ("cannot be a name", entry));
+        let twice =
+            || entries.windows(2).find(|pair| pair[0].name == pair[1].name).map(|pair| ("is there twice", &pair[0]));
+        let Some((why, entry)) = bad.or_else(twice) else { return Ok(()) };
+        let (name, directory) = (String::from_utf8_lossy(&entry.name), String::from_utf8_lossy(directory));
+        Err(Error::malformed(&self.database.what, format!("{name:?} in /{directory} {why}")))
     }
 
     /// The chunks of a file, in their order.

@@ -33,6 +33,10 @@ pub struct Counters {
     pub external_file_size: i64,
 }
 
+fn add(counter: &mut i64, more: i64) {
+    *counter = counter.wrapping_add(more);
+}
+
 impl Counters {
     /// The counters by the names that they have in the table, without `self_` or `subtree_`.
     pub fn named(&self) -> [(&'static str, i64); 12] {
@@ -70,11 +74,12 @@ impl Counters {
         })
     }
 
-    /// Adds other counters.
+    /// Adds other counters. Sums wrap around, here and below: sizes of others' rows can be anything, and what is added can
+    /// be taken out again.
     pub fn add(&mut self, other: &Self) {
         for (name, value) in other.named() {
             if let Some(field) = self.field(name) {
-                *field += value;
+                add(field, value);
             }
         }
     }
@@ -83,40 +88,40 @@ impl Counters {
     pub fn subtract(&mut self, other: &Self) {
         for (name, value) in other.named() {
             if let Some(field) = self.field(name) {
-                *field -= value;
+                add(field, value.wrapping_neg());
             }
         }
     }
 
     /// Entries of any kind.
     pub fn entries(&self) -> i64 {
-        self.regular + self.symlink + self.special + self.directory
+        [self.symlink, self.special, self.directory].into_iter().fold(self.regular, i64::wrapping_add)
     }
 
     /// Counts an entry with so many chunks, or with `sign` -1 takes it out again (`DeltaCounters::ApplyDelta`).
     pub(in crate::cvmfs) fn count(&mut self, entry: &Entry, chunks: i64, sign: i64) {
-        let size = sign * entry.size.cast_signed();
+        let size = sign.wrapping_mul(entry.size.cast_signed());
         if entry.is_directory() {
-            self.directory += sign;
-            self.nested += if entry.flags.has(Flags::NESTED_MOUNTPOINT) { sign } else { 0 };
+            add(&mut self.directory, sign);
+            add(&mut self.nested, if entry.flags.has(Flags::NESTED_MOUNTPOINT) { sign } else { 0 });
         } else if entry.is_symlink() {
-            self.symlink += sign;
+            add(&mut self.symlink, sign);
         } else if entry.flags.has(Flags::SPECIAL) {
-            self.special += sign;
+            add(&mut self.special, sign);
         } else {
-            self.regular += sign;
-            self.file_size += size;
+            add(&mut self.regular, sign);
+            add(&mut self.file_size, size);
             if entry.flags.has(Flags::CHUNKED) {
-                self.chunked += sign;
-                self.chunked_size += size;
-                self.chunks += sign * chunks;
+                add(&mut self.chunked, sign);
+                add(&mut self.chunked_size, size);
+                add(&mut self.chunks, sign.wrapping_mul(chunks));
             }
             if entry.flags.has(Flags::EXTERNAL) {
-                self.external += sign;
-                self.external_file_size += size;
+                add(&mut self.external, sign);
+                add(&mut self.external_file_size, size);
             }
         }
-        self.xattr += if entry.xattr.is_some() { sign } else { 0 };
+        add(&mut self.xattr, if entry.xattr.is_some() { sign } else { 0 });
     }
 }
 

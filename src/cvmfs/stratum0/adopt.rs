@@ -97,5 +97,5 @@ fn check_link(path: &Path, target: &Path) -> Result<bool, Error> {
 
 fn link(target: &Path, path: &Path) -> Result<(), Error> {
     symlink(target, path).map_err(Error::io(format!("link {} to {}", path.display(), target.display())))?;
-    path.parent().map_or(Ok(()), durable::sync_directory)
+    path.parent().map_or(Ok(()), durable::sync)
 }

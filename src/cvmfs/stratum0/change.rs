@@ -143,7 +143,7 @@ impl Change {
         fs::rename(&next_manifest, &target).map_err(Error::io(format!("replace {}", target.display())))?;
         waiting.0.clear();
         passing("flipped");
-        durable::sync_directory(&self.directory)?;
+        durable::sync(&self.directory)?;
         passing("flip-synced");
         // The change is made whatever comes of this: `repair::settle` makes up for it.
         let renamed = fs::rename(&next_reflog, &reflog).is_ok();

@@ -73,8 +73,9 @@ impl Stratum0 {
     fn make_directories(&self) -> Result<(), Error> {
         let make = |path: &Path| fs::create_dir_all(path).map_err(Error::io(format!("create {}", path.display())));
         let data = self.directory.join("data");
-        make(&data.join("txn"))?;
+        durable::create_directories(&data.join("txn"))?;
         (0..=255).try_for_each(|byte| make(&data.join(format!("{byte:02x}"))))?;
+        // What a killed attempt made is there and may not be durable.
         let mut made = BTreeSet::from([self.directory.clone(), data.clone()]);
         made.extend(self.directory.parent().map(Path::to_owned));
         durable::sync_all(&made, &[&self.directory])

@@ -124,9 +124,9 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write_public(&next, bytes)?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     Owner::of(folder)?.give(&next)?;
-    File::open(&next).and_then(|file| file.sync_all()).map_err(Error::io(format!("sync {}", next.display())))?;
+    durable::sync(&next)?;
     fs::rename(&next, path).map_err(Error::io(format!("replace {}", path.display())))?;
-    durable::sync_directory(folder)
+    durable::sync(folder)
 }
 
 fn same_directory(one: &Path, other: &Path) -> bool {

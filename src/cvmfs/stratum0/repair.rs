@@ -30,7 +30,7 @@ pub(super) fn settle(directory: &Path, manifest: &Manifest, spool: Option<&Spool
     let mut current = is_named(&reflog)?;
     if !current && is_named(&next)? {
         fs::rename(&next, &reflog).map_err(Error::io(format!("replace {}", reflog.display())))?;
-        durable::sync_directory(directory)?;
+        durable::sync(directory)?;
         current = true;
     } else {
         durable::remove_if_there(&next)?;

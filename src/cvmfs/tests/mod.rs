@@ -6,6 +6,7 @@ mod crash;
 mod diff;
 mod gc;
 mod golden;
+mod power;
 mod publish;
 mod replica;
 mod resign;
