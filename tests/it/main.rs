@@ -10,3 +10,4 @@ mod mount;
 mod race;
 mod simulation;
 mod tidy;
+mod trees;
