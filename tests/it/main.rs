@@ -11,3 +11,4 @@ mod mount;
 mod race;
 mod simulation;
 mod tidy;
+mod trees;

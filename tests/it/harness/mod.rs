@@ -11,6 +11,7 @@ mod noise;
 mod origin;
 mod process;
 mod program;
+mod serve;
 mod wait;
 
 pub(crate) use ability::missing;
@@ -24,4 +25,5 @@ pub(crate) use noise::noise;
 pub(crate) use origin::{Origin, Page};
 pub(crate) use process::Daemon;
 pub(crate) use program::{Program, Run, bare};
+pub(crate) use serve::Served;
 pub(crate) use wait::until;
