@@ -135,9 +135,11 @@ async fn a_file_is_uploaded_anew_after_an_interruption_with_its_progress() {
 async fn a_blob_is_verified_when_it_arrives() {
     let stub = Stub::start(|_, _| Reply::Headers(200, "", "hello".into())).await;
     let to = tempfile::NamedTempFile::new().unwrap();
-    assert_eq!(stub.client().download_blob(Sha256Digest::of(b"hello"), to.path()).await.unwrap(), 5);
+    let received = crate::domain::progress::Counters::default();
+    assert_eq!(stub.client().download_blob(Sha256Digest::of(b"hello"), to.path(), &received).await.unwrap(), 5);
     assert_eq!(std::fs::read(to.path()).unwrap(), b"hello");
-    let error = stub.client().download_blob(Sha256Digest::of(b"other"), to.path()).await.unwrap_err();
+    assert_eq!(received.bytes(), 5);
+    let error = stub.client().download_blob(Sha256Digest::of(b"other"), to.path(), &received).await.unwrap_err();
     assert!(matches!(error, ClientError::Damaged { .. }));
 }
 
@@ -199,6 +201,7 @@ async fn waiting_registers_first_and_survives_a_restart() {
             seen.push(match change {
                 Change::Seen(view) => view.state,
                 Change::Event(event) => event.state,
+                Change::Progress(progress) => panic!("{progress:?}"),
             });
         })
         .await
