@@ -212,6 +212,37 @@ async fn waiting_registers_first_and_survives_a_restart() {
 }
 
 #[tokio::test]
+async fn progress_is_passed_on_and_costs_neither_a_look_nor_the_place() {
+    let done = r#""succeeded","revision":7,"root_hash":"ab""#;
+    let progress = |step: &str| {
+        format!(
+            "event: progress\ndata: {{\"job_id\":\"{JOB}\",\"attempt\":1,\"step\":\"{step}\",\"files\":2,\"bytes\":9}}\n\n"
+        )
+    };
+    let stub = Stub::start(move |number, request| match (number, request.line.ends_with("/events")) {
+        (0, true) => {
+            let submitted = event_text(4, JOB, SUBMISSION, r#""submitted","waiting":false"#, "queued");
+            Reply::Events(submitted + &progress("staging") + &progress("of a newer server"))
+        }
+        (1, false) => Reply::Json(200, job_json(JOB, SUBMISSION, r#""queued""#)),
+        (2, true) => Reply::Events(": up again\n\n".to_owned()),
+        (_, false) => Reply::Json(200, job_json(JOB, SUBMISSION, done)),
+        _ => Reply::Cut,
+    })
+    .await;
+    let mut told = Vec::new();
+    let submission = Some(SUBMISSION.parse().unwrap());
+    let waiting = stub.client().wait(&[id(JOB)], submission, None, |change| {
+        if let Change::Progress(of) = change {
+            told.push((of.job_id, of.progress.files, of.progress.bytes));
+        }
+    });
+    assert_eq!(waiting.await.unwrap()[0].state, StateKind::Succeeded);
+    assert_eq!(told, [(id(JOB), 2, 9)]);
+    assert!(stub.requests()[2].head.contains("last-event-id: 4"));
+}
+
+#[tokio::test]
 async fn an_old_end_is_not_believed() {
     let failed = r#""failed","failure":{"code":"x","message":"y"}"#;
     let old = event_text(
