@@ -232,7 +232,8 @@ async fn progress_is_passed_on_and_costs_neither_a_look_nor_the_place() {
     .await;
     let mut told = Vec::new();
     let submission = Some(SUBMISSION.parse().unwrap());
-    let waiting = stub.client().wait(&[id(JOB)], submission, None, |change| {
+    let (client, jobs) = (stub.client(), [id(JOB)]);
+    let waiting = client.wait(&jobs, submission, None, |change| {
         if let Change::Progress(of) = change {
             told.push((of.job_id, of.progress.files, of.progress.bytes));
         }
