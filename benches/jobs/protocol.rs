@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use conveyor::domain::job::state::StateKind;
 use conveyor::domain::names::{LeasePath, RepositoryName};
+use conveyor::domain::progress::Counters;
 use conveyor::domain::tree::{ChangedPath, EntryKind, EntryMeta, EntryPath};
 use conveyor::payload::fetch::FetchLimits;
 use conveyor::publisher::{Evidence, Publisher, PublisherError, Revision, Transaction};
@@ -106,6 +107,10 @@ impl Publisher for Idle {
 impl Transaction for IdleTransaction {
     fn base(&self) -> &Revision {
         &self.base
+    }
+
+    fn progress(&self) -> Arc<Counters> {
+        Arc::default()
     }
 
     fn put(&mut self, _: &EntryPath, _: &EntryMeta, _: &EntryKind, _: &mut dyn Read) -> Result<(), PublisherError> {

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use crate::app::dispatch::WorkerSeen;
+use crate::app::progress::Member;
 use crate::app::{AppError, Engine};
 use crate::domain::batch::{Batch, BatchState};
 use crate::domain::ids::BatchId;
 use crate::domain::job::state::{JobState, Phase};
-use crate::domain::protocol::{HeartbeatReply, HeartbeatRequest, RecoverRequest};
+use crate::domain::protocol::{HeartbeatReply, HeartbeatRequest, HeldClaim, RecoverRequest};
 
 impl Engine {
     /// Renews the claims of a worker. Those of an earlier life of the same node are lost by this: that life is over.
@@ -18,31 +19,31 @@ impl Engine {
         self.dispatcher.worker_seen(&request.node, seen)?;
 
         let (node, instance) = (request.node.clone(), request.instance);
-        let (mine, cancel) = self
+        let (mine, cancel, mut running) = self
             .store
             .read(move |db| {
                 let mine: Vec<Batch> =
                     db.live_batches()?.into_iter().filter(|batch| batch.state.node() == Some(node.as_str())).collect();
-                let mut cancel = Vec::new();
+                let (mut cancel, mut running) = (Vec::new(), HashMap::<BatchId, Vec<Member>>::new());
                 for batch in
                     mine.iter().filter(|batch| batch.state.claim().is_some_and(|claim| claim.instance == instance))
                 {
                     for member in &batch.jobs {
-                        let state = db.job(member.job_id)?.map(|job| job.progress.state);
-                        if matches!(
-                            state,
-                            Some(JobState::Running { phase: Phase::Staging, cancel_requested: true, .. })
-                        ) {
+                        let Some(job) = db.job(member.job_id)? else { continue };
+                        let JobState::Running { phase, cancel_requested, .. } = job.progress.state else { continue };
+                        if phase == Phase::Staging && cancel_requested {
                             cancel.push(batch.id);
                         }
+                        let (job_id, attempt) = (member.job_id, member.attempt);
+                        let member = Member { job_id, submission: job.submission, attempt };
+                        running.entry(batch.id).or_default().push(member);
                     }
                 }
-                Ok::<_, AppError>((mine, cancel))
+                Ok::<_, AppError>((mine, cancel, running))
             })
             .await?;
 
-        let tokens: HashMap<BatchId, &str> =
-            request.claims.iter().map(|held| (held.batch_id, held.token.as_str())).collect();
+        let held: HashMap<BatchId, &HeldClaim> = request.claims.iter().map(|held| (held.batch_id, held)).collect();
         let mut reply = HeartbeatReply {
             cancel,
             expires_in_s: u32::try_from(self.settings.claim_expiry.as_secs()).unwrap_or(u32::MAX),
@@ -57,18 +58,23 @@ impl Engine {
                     if claim.instance != request.instance {
                         orphans.push(batch.id);
                         reply.recover.push(recover(batch));
-                    } else if tokens.get(&batch.id) == Some(&claim.token.as_str()) {
-                        self.live().claims.insert(batch.id, deadline);
+                    } else if let Some(held) = held.get(&batch.id).filter(|held| held.token == claim.token) {
+                        let was_alive = self.live().claims.insert(batch.id, deadline).is_some();
+                        // Its outcome may have come while the table was read.
+                        if let (Some(report), true) = (held.progress, was_alive) {
+                            self.note_progress(batch.id, running.remove(&batch.id).unwrap_or_default(), report);
+                        }
                     }
                 }
                 BatchState::Recovering { .. } => reply.recover.push(recover(batch)),
                 BatchState::Unsent | BatchState::Offered { .. } | BatchState::Settled => {}
             }
         }
-        let holds = |held: BatchId, token: &str| {
-            mine.iter().any(|batch| batch.id == held && batch.state.claim().is_some_and(|claim| claim.token == token))
+        let holds = |held: &HeldClaim| {
+            let is_its = |batch: &&Batch| batch.state.claim().is_some_and(|claim| claim.token == held.token);
+            mine.iter().filter(is_its).any(|batch| batch.id == held.batch_id)
         };
-        reply.lost = tokens.iter().filter(|(batch, token)| !holds(**batch, token)).map(|(batch, _)| *batch).collect();
+        reply.lost = held.iter().filter(|(_, held)| !holds(held)).map(|(batch, _)| *batch).collect();
         reply.lost.sort_unstable();
         self.lose(orphans).await?;
         Ok(reply)

@@ -15,6 +15,7 @@ mod logs;
 mod offers;
 mod outcome;
 mod pin;
+mod progress;
 mod query;
 mod retry;
 mod submit;
@@ -23,6 +24,8 @@ mod tick;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::broker::Embedded;
 use crate::domain::batch::BatchState;
@@ -36,6 +39,7 @@ use clock::{Clock, Entropy};
 use dispatch::Dispatcher;
 pub use error::AppError;
 pub use offers::MAX_WAIT;
+use progress::Reported;
 pub use query::MAX_PAGE;
 
 /// What can be set about the engine.
@@ -72,17 +76,28 @@ pub struct Engine {
     broker: Embedded,
     settings: Settings,
     live: Mutex<Live>,
+    /// The number of the last change in [`Live::progress`].
+    progress_changed: watch::Sender<u64>,
 }
 
-/// What is known about time and is never stored, since it counts on the monotonic clock of this process.
+/// What is never stored: what is known about time, since it counts on the monotonic clock of this process, and progress.
 #[derive(Default)]
 struct Live {
     /// When each claim is lost unless its worker shows that it lives.
     claims: HashMap<BatchId, Duration>,
+    /// What the worker of a claim said last of its progress; goes with the claim.
+    progress: HashMap<BatchId, Reported>,
     /// When each offer is made anew unless it is claimed.
     offers: HashMap<BatchId, Duration>,
     /// When the clock was looked at last.
     last_tick: Option<Duration>,
+}
+
+impl Live {
+    fn forget_claim(&mut self, batch: BatchId) {
+        self.claims.remove(&batch);
+        self.progress.remove(&batch);
+    }
 }
 
 impl Engine {
@@ -105,6 +120,7 @@ impl Engine {
             broker: Embedded::default(),
             settings,
             live: Mutex::default(),
+            progress_changed: watch::channel(0).0,
         };
         let batches = engine.store.read(|db| db.live_batches()).await?;
         let now = engine.clock.monotonic();

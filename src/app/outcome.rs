@@ -48,7 +48,7 @@ impl Engine {
             })
             .await?;
         crate::crash::point("outcome.after");
-        self.live().claims.remove(&id);
+        self.live().forget_claim(id);
         if let Some(node) = node {
             self.dispatcher.adjust_slots(&node, 1);
         }

@@ -13,17 +13,22 @@ pub const MAX_PAGE: usize = 1000;
 impl Engine {
     /// One job.
     pub async fn job(&self, id: JobId) -> Result<JobView, AppError> {
-        self.store.read(move |db| Ok(job_or_not_found(db, id)?.into())).await
+        let mut job = self.store.read(move |db| Ok::<JobView, AppError>(job_or_not_found(db, id)?.into())).await?;
+        self.add_progress(std::slice::from_mut(&mut job));
+        Ok(job)
     }
 
     /// A page of jobs, newest first. `cursor`: what the page before gave.
     pub async fn list(&self, filter: JobFilter, cursor: Option<u64>, limit: usize) -> Result<JobList, AppError> {
-        self.store
+        let mut list = self
+            .store
             .read(move |db| {
                 let (jobs, next_cursor) = db.list(&filter, cursor, limit.clamp(1, MAX_PAGE))?;
-                Ok(JobList { jobs: jobs.into_iter().map(Into::into).collect(), next_cursor })
+                Ok::<_, AppError>(JobList { jobs: jobs.into_iter().map(Into::into).collect(), next_cursor })
             })
-            .await
+            .await?;
+        self.add_progress(&mut list.jobs);
+        Ok(list)
     }
 
     /// Events after number `after`, of one job, one submission or all, in order, at most `limit`.

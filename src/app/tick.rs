@@ -77,9 +77,7 @@ impl Engine {
             })
             .await?;
         let mut live = self.live();
-        over.iter().for_each(|id| {
-            live.claims.remove(id);
-        });
+        over.into_iter().for_each(|id| live.forget_claim(id));
         Ok(())
     }
 

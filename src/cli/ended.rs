@@ -20,8 +20,16 @@ pub(super) fn remark(job: &JobView) -> String {
         JobState::AwaitingApproval => "waits for somebody's approval".into(),
         JobState::Backoff { until, reason } => format!("until {until}: {reason}"),
         JobState::Offered { .. } => "waits for a worker".into(),
-        JobState::Running { node, cancel_requested: true, .. } => format!("on {node}, to be cancelled"),
-        JobState::Running { node, .. } => format!("on {node}"),
+        JobState::Running { node, cancel_requested, .. } => {
+            let mut remark = format!("on {node}");
+            if *cancel_requested {
+                remark += ", to be cancelled";
+            }
+            match job.progress.map(|progress| progress.to_string()) {
+                Some(said) if !said.is_empty() => remark + ", " + &said,
+                _ => remark,
+            }
+        }
         JobState::Recovering { node, .. } => format!("waits for node {node}, whose worker was lost"),
         JobState::NeedsOperator { node, reason, .. } => format!("needs an operator (was on {node}): {reason}"),
         JobState::Succeeded { revision, root_hash } => format!("revision {revision} ({root_hash})"),
@@ -39,6 +47,9 @@ pub(super) fn line(job: &JobView) -> Map<String, Value> {
     line.insert("attempt".into(), json!(job.attempt));
     if job.state.is_final() {
         line.insert("success".into(), json!(job.state == StateKind::Succeeded));
+    }
+    if let Some(progress) = &job.progress {
+        line.insert("progress".into(), json!(progress));
     }
     match &job.status {
         JobState::Succeeded { revision, root_hash } => {

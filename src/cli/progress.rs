@@ -11,6 +11,7 @@ use crate::client::{Change, Client};
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::event::JobEvent;
 use crate::domain::job::state::StateKind;
+use crate::domain::progress::JobProgress;
 use crate::domain::protocol::JobView;
 
 /// With more jobs there is one line for all.
@@ -19,8 +20,16 @@ const MOST_LINES: usize = 15;
 /// Lines on standard error that follow the jobs.
 struct Lines {
     states: HashMap<JobId, StateKind>,
-    bars: HashMap<JobId, (ProgressBar, String)>,
+    bars: HashMap<JobId, Line>,
     all: Option<ProgressBar>,
+}
+
+/// The line of one job.
+struct Line {
+    bar: ProgressBar,
+    title: String,
+    /// What is known beyond the state.
+    remark: String,
 }
 
 impl Lines {
@@ -38,7 +47,8 @@ impl Lines {
         if jobs.len() > MOST_LINES {
             all = Some(spinner());
         } else {
-            bars.extend(jobs.iter().map(|id| (*id, (spinner(), id.to_string()))));
+            let line = |id: &JobId| Line { bar: spinner(), title: id.to_string(), remark: String::new() };
+            bars.extend(jobs.iter().map(|id| (*id, line(id))));
         }
         Self { states: HashMap::new(), bars, all }
     }
@@ -55,16 +65,31 @@ impl Lines {
             }
             all.set_message(counts.join(", "));
         }
-        if let Some((bar, title)) = self.bars.get_mut(&job) {
+        if let Some(line) = self.bars.get_mut(&job) {
             if let Some(name) = name {
-                *title = format!("{job} {}", printable(name));
+                line.title = format!("{job} {}", printable(name));
             }
-            let colon = if remark.is_empty() { "" } else { ": " };
-            bar.set_message(format!("{title} {state}{colon}{}", printable(remark).replace('\n', " ")));
+            line.remark = printable(remark).replace('\n', " ");
+            line.say(state, "");
             if state.is_final() {
-                bar.finish();
+                line.bar.finish();
             }
         }
+    }
+
+    fn show_progress(&mut self, of: &JobProgress) {
+        // One may come late, and says nothing of a job that stands elsewhere now.
+        if let (Some(line), Some(StateKind::Running)) = (self.bars.get(&of.job_id), self.states.get(&of.job_id)) {
+            line.say(StateKind::Running, &of.progress.to_string());
+        }
+    }
+}
+
+impl Line {
+    fn say(&self, state: StateKind, progress: &str) {
+        let remark = [&self.remark, progress].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        let colon = if remark.is_empty() { "" } else { ": " };
+        self.bar.set_message(format!("{} {state}{colon}{}", self.title, remark.join(", ")));
     }
 }
 
@@ -94,10 +119,11 @@ pub(super) async fn wait(
     let ended = client
         .wait(jobs, submission, limit, |change| match change {
             Change::Seen(job) => lines.show(job.job_id, job.state, Some(&job.name), &remark(job)),
+            Change::Progress(progress) => lines.show_progress(progress),
             Change::Event(event) => lines.show(event.job_id, event.state, None, &news(&event.event)),
         })
         .await;
-    lines.bars.values().for_each(|(bar, _)| bar.finish());
+    lines.bars.values().for_each(|line| line.bar.finish());
     lines.all.iter().for_each(ProgressBar::finish);
     Ok(ended?)
 }

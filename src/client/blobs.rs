@@ -15,6 +15,7 @@ use url::Url;
 
 use super::{CALL_TIMEOUT, Client, ClientError, Repeat};
 use crate::domain::digest::Sha256Digest;
+use crate::domain::progress::Counters;
 use crate::domain::protocol::BlobReply;
 
 /// How much of a file is read at a time.
@@ -83,8 +84,13 @@ impl Client {
     }
 
     /// Writes a blob to a file, which is made or replaced, and verifies it; gives its size. After an error the file
-    /// may hold a part.
-    pub async fn download_blob(&self, digest: Sha256Digest, to: &Path) -> Result<u64, ClientError> {
+    /// may hold a part. `received` counts the bytes as they come.
+    pub async fn download_blob(
+        &self,
+        digest: Sha256Digest,
+        to: &Path,
+        received: &Counters,
+    ) -> Result<u64, ClientError> {
         let mut content = std::pin::pin!(self.blob(digest).await?);
         let mut file = tokio::fs::File::create(to).await.map_err(|source| file_error("write", to, source))?;
         let (mut hasher, mut size) = (sha2::Sha256::new(), 0);
@@ -92,6 +98,7 @@ impl Client {
             let chunk = chunk?;
             hasher.update(&chunk);
             size += chunk.len() as u64;
+            received.add_bytes(chunk.len() as u64);
             file.write_all(&chunk).await.map_err(|source| file_error("write", to, source))?;
         }
         file.flush().await.map_err(|source| file_error("write", to, source))?;

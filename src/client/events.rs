@@ -4,6 +4,7 @@ use super::sse::{Sse, SseItem};
 use super::{Client, ClientError};
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::LoggedEvent;
+use crate::domain::progress::JobProgress;
 
 /// What an [`EventStream`] brings.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +13,8 @@ pub enum StreamItem {
     Opened,
     /// Something happened to a job.
     Job(Box<LoggedEvent>),
+    /// How far a running job has come.
+    Progress(JobProgress),
     /// Events are missing, or one was not understood: read the states anew.
     Reset,
 }
@@ -49,6 +52,12 @@ impl EventStream {
                     // A newer server may know events that this client does not.
                     return Ok(serde_json::from_str(&message.data)
                         .map_or(StreamItem::Reset, |event| StreamItem::Job(Box::new(event))));
+                }
+                SseItem::Message(message) if message.event == "progress" => {
+                    // It is only shown: what is not understood is left out.
+                    if let Ok(progress) = serde_json::from_str(&message.data) {
+                        return Ok(StreamItem::Progress(progress));
+                    }
                 }
                 SseItem::Message(_) => {}
             }

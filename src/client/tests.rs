@@ -135,9 +135,11 @@ async fn a_file_is_uploaded_anew_after_an_interruption_with_its_progress() {
 async fn a_blob_is_verified_when_it_arrives() {
     let stub = Stub::start(|_, _| Reply::Headers(200, "", "hello".into())).await;
     let to = tempfile::NamedTempFile::new().unwrap();
-    assert_eq!(stub.client().download_blob(Sha256Digest::of(b"hello"), to.path()).await.unwrap(), 5);
+    let received = crate::domain::progress::Counters::default();
+    assert_eq!(stub.client().download_blob(Sha256Digest::of(b"hello"), to.path(), &received).await.unwrap(), 5);
     assert_eq!(std::fs::read(to.path()).unwrap(), b"hello");
-    let error = stub.client().download_blob(Sha256Digest::of(b"other"), to.path()).await.unwrap_err();
+    assert_eq!(received.bytes(), 5);
+    let error = stub.client().download_blob(Sha256Digest::of(b"other"), to.path(), &received).await.unwrap_err();
     assert!(matches!(error, ClientError::Damaged { .. }));
 }
 
@@ -199,12 +201,45 @@ async fn waiting_registers_first_and_survives_a_restart() {
             seen.push(match change {
                 Change::Seen(view) => view.state,
                 Change::Event(event) => event.state,
+                Change::Progress(progress) => panic!("{progress:?}"),
             });
         })
         .await
         .unwrap();
     assert_eq!(ended[0].state, StateKind::Succeeded);
     assert_eq!(seen, [StateKind::Queued, StateKind::Queued, StateKind::Succeeded]);
+    assert!(stub.requests()[2].head.contains("last-event-id: 4"));
+}
+
+#[tokio::test]
+async fn progress_is_passed_on_and_costs_neither_a_look_nor_the_place() {
+    let done = r#""succeeded","revision":7,"root_hash":"ab""#;
+    let progress = |step: &str| {
+        format!(
+            "event: progress\ndata: {{\"job_id\":\"{JOB}\",\"attempt\":1,\"step\":\"{step}\",\"files\":2,\"bytes\":9}}\n\n"
+        )
+    };
+    let stub = Stub::start(move |number, request| match (number, request.line.ends_with("/events")) {
+        (0, true) => {
+            let submitted = event_text(4, JOB, SUBMISSION, r#""submitted","waiting":false"#, "queued");
+            Reply::Events(submitted + &progress("staging") + &progress("of a newer server"))
+        }
+        (1, false) => Reply::Json(200, job_json(JOB, SUBMISSION, r#""queued""#)),
+        (2, true) => Reply::Events(": up again\n\n".to_owned()),
+        (_, false) => Reply::Json(200, job_json(JOB, SUBMISSION, done)),
+        _ => Reply::Cut,
+    })
+    .await;
+    let mut told = Vec::new();
+    let submission = Some(SUBMISSION.parse().unwrap());
+    let (client, jobs) = (stub.client(), [id(JOB)]);
+    let waiting = client.wait(&jobs, submission, None, |change| {
+        if let Change::Progress(of) = change {
+            told.push((of.job_id, of.progress.files, of.progress.bytes));
+        }
+    });
+    assert_eq!(waiting.await.unwrap()[0].state, StateKind::Succeeded);
+    assert_eq!(told, [(id(JOB), 2, 9)]);
     assert!(stub.requests()[2].head.contains("last-event-id: 4"));
 }
 

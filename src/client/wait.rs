@@ -9,6 +9,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::{Client, ClientError, EventStream, ListQuery, StreamItem};
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::LoggedEvent;
+use crate::domain::progress::JobProgress;
 use crate::domain::protocol::JobView;
 
 /// How often states are read although no event came.
@@ -27,6 +28,8 @@ pub enum Change<'a> {
     Seen(&'a JobView),
     /// Something happened to it.
     Event(&'a LoggedEvent),
+    /// Its attempt has come further.
+    Progress(&'a JobProgress),
 }
 
 /// What all streams of one wait share.
@@ -124,6 +127,14 @@ impl Client {
         let Ok(item) = tokio::time::timeout(POLL, events.next()).await else { return Ok(true) };
         match item? {
             StreamItem::Opened | StreamItem::Reset => Ok(true),
+            StreamItem::Progress(progress) => {
+                let mut board = lock(board);
+                // One may come late: a job that has ended makes none.
+                if board.pending.contains(&progress.job_id) {
+                    (board.on_change)(Change::Progress(&progress));
+                }
+                Ok(false)
+            }
             StreamItem::Job(event) => {
                 let mut board = lock(board);
                 if !board.wanted.contains(&event.job_id) {

@@ -10,6 +10,7 @@ pub mod names;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
+pub mod progress;
 pub mod protocol;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use crate::domain::job::spec::JobSpec;
 use crate::domain::job::state::{JobState, StateKind};
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::outcome::{Finding, JobOutcome};
+use crate::domain::progress::{ProgressReport, ProgressView};
 
 /// One job, as everyone may see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -34,6 +35,9 @@ pub struct JobView {
     pub interruptions: u32,
     /// What it told whoever comes after it.
     pub outputs: BTreeMap<String, String>,
+    /// How far the attempt has come that runs; absent before its worker's first report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<ProgressView>,
     /// The request it came in.
     pub submission_id: SubmissionId,
     /// When it was accepted.
@@ -57,6 +61,7 @@ impl From<Job> for JobView {
             failures: job.progress.failures,
             interruptions: job.progress.interruptions,
             outputs: job.progress.outputs,
+            progress: None,
             submission_id: job.submission,
             created_at: job.created_at,
             updated_at: job.updated_at,
@@ -198,6 +203,9 @@ pub struct HeldClaim {
     pub batch_id: BatchId,
     /// The claim's token.
     pub token: String,
+    /// How far the worker has come with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<ProgressReport>,
 }
 
 impl std::fmt::Debug for HeldClaim {

@@ -16,6 +16,7 @@ use super::extract::{ApiPath, Params};
 use crate::app::AppError;
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::LoggedEvent;
+use crate::domain::progress::JobProgress;
 use crate::domain::protocol::ErrorBody;
 
 /// Events read from the database at once; the next are read when these are taken.
@@ -26,7 +27,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Tells what happens to all jobs, or to those of one submission.
 ///
 /// Each event is of type `job`; a comment comes every 15 seconds without one. Type `reset` means that the numbers given are
-/// not those of this database (it was replaced): forget what you know and start anew.
+/// not those of this database (it was replaced): forget what you know and start anew. Type `progress` (its data is a
+/// `JobProgress`) tells how far a running attempt has come: it has no number, only the latest is ever told, and one may
+/// still come right after the event that ended its attempt.
 #[utoipa::path(get, operation_id = "follow_events", path = "/api/v1/events", tag = "events",
     params(
         ("after" = Option<u64>, Query, description = "number of the last event known. Without it (and without Last-Event-ID) what comes from now on, or all of a submission"),
@@ -48,7 +51,7 @@ pub(super) async fn all(
     follow(state, None, submission, after).await
 }
 
-/// Tells what happened and happens to one job, from its beginning.
+/// Tells what happened and happens to one job, from its beginning. The types of events are those of `/api/v1/events`.
 #[utoipa::path(get, operation_id = "follow_job_events", path = "/api/v1/jobs/{id}/events", tag = "events",
     params(
         ("id" = JobId, Path, description = "the job"),
@@ -99,7 +102,19 @@ async fn follow(
     let mut committed = state.engine.store().committed();
     let last = *committed.borrow_and_update();
     let beginning = if job.is_some() || submission.is_some() { 0 } else { last };
-    let mut feed = Feed { state, job, submission, after: beginning, committed, ready: Vec::new().into_iter() };
+    let progressed = state.engine.progress_changed();
+    let mut feed = Feed {
+        state,
+        job,
+        submission,
+        after: beginning,
+        committed,
+        ready: Vec::new().into_iter(),
+        is_drained: false,
+        progressed,
+        progress_after: 0,
+        progress: Vec::new().into_iter(),
+    };
     let mut reset = None;
     match after {
         // A commit may be readable an instant before its number is announced.
@@ -128,6 +143,12 @@ struct Feed {
     after: u64,
     committed: watch::Receiver<u64>,
     ready: std::vec::IntoIter<LoggedEvent>,
+    /// Nothing is left to be read until the next commit.
+    is_drained: bool,
+    progressed: watch::Receiver<u64>,
+    /// The last change of progress that was looked at.
+    progress_after: u64,
+    progress: std::vec::IntoIter<JobProgress>,
 }
 
 impl Feed {
@@ -141,7 +162,14 @@ impl Feed {
             }
             match self.read().await {
                 Ok(true) => {}
-                Ok(false) => self.wait().await?,
+                Ok(false) => match self.next_progress() {
+                    // Without an id: a client that comes back goes on behind the last event that is stored.
+                    Some(progress) => {
+                        let data = serde_json::to_string(&progress).ok()?;
+                        return Some(Event::default().event("progress").data(data));
+                    }
+                    None => self.wait().await?,
+                },
                 Err(error) => {
                     tracing::error!(error = &error as &dyn std::error::Error, "cannot read events; the stream ends");
                     return None;
@@ -151,9 +179,13 @@ impl Feed {
     }
 
     async fn read(&mut self) -> Result<bool, AppError> {
+        if self.is_drained {
+            return Ok(false);
+        }
         let seen = *self.committed.borrow_and_update();
         let events = self.state.engine.events(self.job, self.submission, self.after, READ).await?;
-        if events.is_empty() {
+        self.is_drained = events.is_empty();
+        if self.is_drained {
             // Nothing up to there is ours, and it need not be searched again.
             self.after = self.after.max(seen);
         }
@@ -161,14 +193,32 @@ impl Feed {
         Ok(self.ready.len() > 0)
     }
 
+    fn next_progress(&mut self) -> Option<JobProgress> {
+        if self.progress.len() == 0 {
+            let changed = *self.progressed.borrow_and_update();
+            if changed > self.progress_after {
+                self.progress = self.state.engine.progress(self.job, self.submission, self.progress_after).into_iter();
+                self.progress_after = changed;
+            }
+        }
+        self.progress.next()
+    }
+
     async fn wait(&mut self) -> Option<()> {
         let shutdown = self.state.shutdown.clone();
         let is_filtered = self.job.is_some() || self.submission.is_some();
+        let (committed, progressed) = (&mut self.committed, &mut self.progressed);
         let changed = async {
-            self.committed.changed().await.ok()?;
+            tokio::select! {
+                // Events that are stored go first.
+                biased;
+                changed = committed.changed() => changed.ok()?,
+                changed = progressed.changed() => return changed.ok(),
+            }
             if is_filtered {
                 tokio::time::sleep(PAUSE).await;
             }
+            self.is_drained = false;
             Some(())
         };
         shutdown.run_until_cancelled(changed).await?

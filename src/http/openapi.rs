@@ -10,12 +10,13 @@ use utoipa::{Modify, OpenApi};
 
 use super::log_stream::LogEnd;
 use super::routes;
+use crate::domain::progress::JobProgress;
 use crate::domain::protocol::ErrorBody;
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Conveyor", description = "Jobs that publish into CernVM-FS repositories."),
-    components(schemas(ErrorBody, LogEnd)),
+    components(schemas(ErrorBody, JobProgress, LogEnd)),
     security(("bearer" = [])),
     modifiers(&Bearer),
     tags(

@@ -7,8 +7,10 @@ pub mod native;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::domain::names::{LeasePath, RepositoryName};
+use crate::domain::progress::Counters;
 use crate::domain::tree::{ChangedPath, EntryKind, EntryMeta, EntryPath};
 
 /// A state of a repository, as its manifest names it.
@@ -148,6 +150,9 @@ pub trait Publisher: Send + Sync {
 pub trait Transaction: Send {
     /// The revision that the change set applies to.
     fn base(&self) -> &Revision;
+
+    /// Where the files and bytes are counted that this transaction has taken in, to be read while a call blocks.
+    fn progress(&self) -> Arc<Counters>;
 
     /// Adds or replaces one entry. `path` is relative to the repository's root and must lie within the lease path.
     ///

@@ -81,7 +81,7 @@ async fn attempt(
         Err(outcome) => return outcome,
     };
     crate::crash::point("worker.staged");
-    let changes = transaction.changes();
+    let (changes, staged) = (transaction.changes(), transaction.progress());
     for log in logs {
         describe(log, &changes).await;
     }
@@ -116,6 +116,8 @@ async fn attempt(
     match published {
         Ok((Outcome::Succeeded { revision, root_hash, mut outputs }, published_in)) => {
             outputs.insert("paths_changed".into(), changes.len().to_string());
+            outputs.insert("staged_files".into(), staged.files().to_string());
+            outputs.insert("staged_bytes".into(), staged.bytes().to_string());
             outputs.insert("staging_ms".into(), staged_in.as_millis().to_string());
             outputs.insert("publish_ms".into(), published_in.as_millis().to_string());
             Outcome::Succeeded { revision, root_hash, outputs }

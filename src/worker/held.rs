@@ -1,12 +1,13 @@
 //! The batches that this worker holds, and how long it may believe that it does.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use crate::domain::ids::BatchId;
+use crate::domain::progress::{Counters, ProgressReport, Step};
 use crate::domain::protocol::HeldClaim;
 
 /// Why a batch must be stopped.
@@ -44,6 +45,15 @@ impl Drop for Taken<'_> {
 struct Entry {
     token: String,
     stop: watch::Sender<Stop>,
+    /// What is being done, and where it is counted.
+    step: Option<(Step, Arc<Counters>)>,
+}
+
+impl Entry {
+    fn progress(&self) -> Option<ProgressReport> {
+        let (step, counted) = self.step.as_ref()?;
+        Some(ProgressReport { step: *step, files: counted.files(), bytes: counted.bytes() })
+    }
 }
 
 /// The server's last sign that our claims live.
@@ -65,8 +75,15 @@ impl Held {
     /// Notes a claim; the receiver hears when it must be stopped.
     pub(super) fn insert(&self, batch: BatchId, token: String) -> watch::Receiver<Stop> {
         let (stop, receiver) = watch::channel(Stop::No);
-        self.batches().insert(batch, Entry { token, stop });
+        self.batches().insert(batch, Entry { token, stop, step: None });
         receiver
+    }
+
+    /// Notes what is begun now, and where it is counted while it is done.
+    pub(super) fn begin(&self, batch: BatchId, step: Step, counted: Arc<Counters>) {
+        if let Some(entry) = self.batches().get_mut(&batch) {
+            entry.step = Some((step, counted));
+        }
     }
 
     pub(super) fn is_taken(&self, batch: BatchId) -> bool {
@@ -78,11 +95,14 @@ impl Held {
         self.taken().len()
     }
 
+    /// What is held, with how far each has come.
     pub(super) fn claims(&self) -> Vec<HeldClaim> {
-        self.batches()
-            .iter()
-            .map(|(batch_id, entry)| HeldClaim { batch_id: *batch_id, token: entry.token.clone() })
-            .collect()
+        let claim = |(batch_id, entry): (&BatchId, &Entry)| HeldClaim {
+            batch_id: *batch_id,
+            token: entry.token.clone(),
+            progress: entry.progress(),
+        };
+        self.batches().iter().map(claim).collect()
     }
 
     /// Tells a batch to stop. A lost claim stays lost.
@@ -139,6 +159,23 @@ mod tests {
         drop(taken);
         assert!(held.claims().is_empty(), "its claim is no longer kept alive");
         assert!(held.take(batch(1)).is_some());
+    }
+
+    #[test]
+    fn a_claim_tells_how_far_its_step_has_come() {
+        let held = Held::default();
+        held.insert(batch(1), "token".into());
+        assert_eq!(held.claims()[0].progress, None);
+        let fetched = Arc::new(Counters::default());
+        held.begin(batch(1), Step::Fetching, Arc::clone(&fetched));
+        fetched.add_bytes(7);
+        let report = |step, files, bytes| Some(ProgressReport { step, files, bytes });
+        assert_eq!(held.claims()[0].progress, report(Step::Fetching, 0, 7));
+        let staged = Arc::new(Counters::default());
+        held.begin(batch(1), Step::Staging, Arc::clone(&staged));
+        fetched.add_bytes(7);
+        staged.add_file();
+        assert_eq!(held.claims()[0].progress, report(Step::Staging, 1, 0));
     }
 
     #[test]

@@ -9,9 +9,11 @@ use crate::domain::digest::Checksum;
 use crate::domain::ids::BatchId;
 use crate::domain::job::spec::Source;
 use crate::domain::outcome::Outcome;
+use crate::domain::progress::Counters;
 use crate::domain::protocol::{ClaimedJob, PinRequest};
 
-/// Fetches into a file below `scratch`. The bytes are those that an earlier attempt used, or the attempt fails.
+/// Fetches into a file below `scratch`, counting in `fetched`. The bytes are those that an earlier attempt used, or the attempt fails.
+#[allow(clippy::too_many_arguments)]
 pub(super) async fn fetch(
     worker: &Worker,
     batch: BatchId,
@@ -20,13 +22,14 @@ pub(super) async fn fetch(
     source: &Source,
     scratch: &Path,
     log: &AttemptLog,
+    fetched: &Counters,
 ) -> Result<PathBuf, Outcome> {
     let file = scratch.join("payload");
     match source {
         Source::Blob { digest } => {
             let size = worker
                 .client
-                .download_blob(*digest, &file)
+                .download_blob(*digest, &file, fetched)
                 .await
                 .map_err(|error| failed("fetch_failed", chain(&error), error.is_transient()))?;
             log.line(format!("fetched {digest}, {size} bytes")).await;
@@ -34,7 +37,7 @@ pub(super) async fn fetch(
         Source::Url { url, checksum } => {
             let content = worker
                 .fetcher
-                .fetch(url, checksum.as_ref(), &file)
+                .fetch(url, checksum.as_ref(), &file, fetched)
                 .await
                 .map_err(|error| failed("fetch_failed", chain(&error), error.is_transient()))?;
             log.line(format!("fetched {url}, {} bytes, {}", content.size, content.sha256)).await;

@@ -17,6 +17,7 @@ use super::{Account, Worker, source};
 use crate::domain::ids::BatchId;
 use crate::domain::job::spec::{Payload, Publish};
 use crate::domain::outcome::Outcome;
+use crate::domain::progress::{Counters, Step};
 use crate::domain::protocol::{ClaimReply, ClaimedJob};
 use crate::domain::tree::EntryPath;
 use crate::payload::archive::{self, ArchiveItem, ArchiveLimits, ReadError, Summary};
@@ -43,13 +44,15 @@ pub(super) async fn stage(
     scratch: &Path,
 ) -> Result<Open, Outcome> {
     let mut files = Vec::with_capacity(claim.jobs.len());
+    let fetched = Arc::new(Counters::default());
+    worker.held.begin(batch, Step::Fetching, Arc::clone(&fetched));
     for (number, (job, log)) in claim.jobs.iter().zip(logs).enumerate() {
         let folder = scratch.join(format!("job-{number}"));
         std::fs::create_dir(&folder).map_err(|e| node_failed(&folder, &e))?;
         files.push(match job.spec.publish().payload.source() {
             None => None,
             Some(source) => {
-                let fetch = source::fetch(worker, batch, &claim.token, job, source, &folder, log);
+                let fetch = source::fetch(worker, batch, &claim.token, job, source, &folder, log, &fetched);
                 let limit = job.spec.timeout_s;
                 tokio::select! {
                     file = fetch => Some(file?),
@@ -68,6 +71,7 @@ pub(super) async fn stage(
     let draft = scratch.join("transaction");
     std::fs::create_dir(&draft).map_err(|e| node_failed(&draft, &e))?;
     let mut transaction = blocking(move || publisher.open(&repository, &lease_path, &key, &draft)).await?;
+    worker.held.begin(batch, Step::Staging, transaction.progress());
     for ((job, log), file) in claim.jobs.iter().zip(logs).zip(files) {
         transaction = stage_one(worker, transaction, job, log, file, stop).await?;
     }

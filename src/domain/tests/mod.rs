@@ -5,6 +5,7 @@ mod dependencies;
 mod job;
 mod plan;
 mod policy;
+mod progress;
 mod spec;
 mod table;
 

@@ -108,6 +108,8 @@ fn facts(job: &JobView) -> Vec<(&'static str, String)> {
         JobState::Running { batch, node, phase, cancel_requested } => {
             let phase = serde_json::to_value(phase).ok().and_then(|word| word.as_str().map(str::to_owned));
             let mut facts = vec![("Node", node.clone()), ("Phase", phase.unwrap_or_default())];
+            let progress = job.progress.map(|progress| progress.to_string()).filter(|said| !said.is_empty());
+            facts.extend(progress.map(|said| ("Progress", said)));
             facts.push(("Batch", batch.to_string()));
             facts.extend(yes(*cancel_requested));
             facts

@@ -37,6 +37,8 @@ if (part) {
   events.onopen = () => { say(true); if (lost) refresh(); lost = false; };
   events.onerror = () => { lost = true; say(false); };
   events.addEventListener("job", (event) => { refresh(); follow(JSON.parse(event.data).state); });
+  // The list of jobs says nothing of it.
+  if (document.getElementById("log")) events.addEventListener("progress", refresh);
   events.addEventListener("reset", () => location.reload());
 }
 

@@ -11,6 +11,7 @@ mod logs;
 mod offers;
 mod openapi;
 mod page;
+mod progress;
 mod socket;
 mod worker;
 

@@ -70,6 +70,14 @@ impl<'a> Worker<'a> {
         self.report(held, json!({"result": "released"})).await;
     }
 
+    /// Shows that it lives, with how far it has come.
+    pub(super) async fn beat(&self, held: &Held, progress: Value) -> Reply {
+        let claim = json!({"batch_id": held.batch, "token": held.token, "progress": progress});
+        let beat =
+            json!({"node": "n1", "instance": self.instance, "fleet": "default", "free_slots": 1, "claims": [claim]});
+        self.server.post("/api/v1/workers/heartbeat", beat).await
+    }
+
     async fn report(&self, held: &Held, mut outcome: Value) {
         let job = self.server.get(&format!("/api/v1/jobs/{}", held.job)).await.json();
         outcome["job_id"] = json!(held.job);

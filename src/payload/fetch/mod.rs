@@ -18,6 +18,7 @@ pub use self::error::FetchError;
 pub use self::measure::measure;
 use super::hash::Hasher;
 use crate::domain::digest::{Checksum, Sha256Digest};
+use crate::domain::progress::Counters;
 
 /// What a download may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,19 +81,32 @@ impl Fetcher {
         Ok(Self { client, limits })
     }
 
-    /// Downloads `url` into `file`, which must not exist yet, and verifies it while it streams.
+    /// Downloads `url` into `file`, which must not exist yet, and verifies it while it streams; `received` counts the
+    /// bytes as they come.
     ///
     /// Whatever goes wrong, and also when the future is dropped, no file is left behind. The file's mode is 0600 less
     /// the umask, and it is not synced: a payload that is lost with the machine is fetched again.
-    pub async fn fetch(&self, url: &Url, expected: Option<&Checksum>, file: &Path) -> Result<Content, FetchError> {
+    pub async fn fetch(
+        &self,
+        url: &Url,
+        expected: Option<&Checksum>,
+        file: &Path,
+        received: &Counters,
+    ) -> Result<Content, FetchError> {
         let limit = self.limits.total;
-        match tokio::time::timeout(limit, self.fetch_untimed(url, expected, file)).await {
+        match tokio::time::timeout(limit, self.fetch_untimed(url, expected, file, received)).await {
             Ok(result) => result,
             Err(_) => Err(FetchError::Timeout { url: shown(url), what: "the whole transfer", limit }),
         }
     }
 
-    async fn fetch_untimed(&self, url: &Url, expected: Option<&Checksum>, file: &Path) -> Result<Content, FetchError> {
+    async fn fetch_untimed(
+        &self,
+        url: &Url,
+        expected: Option<&Checksum>,
+        file: &Path,
+        counters: &Counters,
+    ) -> Result<Content, FetchError> {
         let response = self.follow(url).await?;
         let url = response.url().clone();
         if response.content_length().is_some_and(|length| length > self.limits.bytes) {
@@ -108,7 +122,7 @@ impl Fetcher {
         // Removes the file when dropped, on every way out but the last line.
         let partial = tempfile::TempPath::try_from_path(file)
             .map_err(|source| FetchError::on_file("watch over", file, source))?;
-        let content = self.receive(response, &url, expected, handle.into(), file).await?;
+        let content = self.receive(response, &url, expected, handle.into(), file, counters).await?;
         partial.keep().map_err(|kept| FetchError::on_file("keep", file, kept.error))?;
         Ok(content)
     }
@@ -148,6 +162,7 @@ impl Fetcher {
         expected: Option<&Checksum>,
         handle: tokio::fs::File,
         file: &Path,
+        counters: &Counters,
     ) -> Result<Content, FetchError> {
         let writing_failed = |source| FetchError::on_file("write", file, source);
         let mut writer = tokio::io::BufWriter::with_capacity(256 << 10, handle);
@@ -155,6 +170,7 @@ impl Fetcher {
         let mut received = 0u64;
         while let Some(chunk) = response.chunk().await.map_err(|error| self.receiving_failed(url, received, error))? {
             received += chunk.len() as u64;
+            counters.add_bytes(chunk.len() as u64);
             if received > self.limits.bytes {
                 return Err(FetchError::TooLarge { url: shown(url), limit: self.limits.bytes });
             }

@@ -98,7 +98,7 @@ async fn fetch_with(limits: FetchLimits, url: &Url, expected: Option<&str>) -> R
     let file = dir.path().join("payload");
     let fetcher = Fetcher::with_builder(Client::builder().no_proxy(), limits).unwrap();
     let expected = expected.map(|text| text.parse().unwrap());
-    let result = fetcher.fetch(url, expected.as_ref(), &file).await;
+    let result = fetcher.fetch(url, expected.as_ref(), &file, &Counters::default()).await;
     match result {
         Ok(content) => Ok((content, std::fs::read(&file).unwrap())),
         Err(error) => {
@@ -352,28 +352,35 @@ async fn an_existing_file_is_neither_overwritten_nor_removed() {
     let dangling = dir.path().join("link");
     std::os::unix::fs::symlink(dir.path().join("elsewhere"), &dangling).unwrap();
     for path in [&file, &dangling] {
-        assert!(matches!(fetcher.fetch(&server.url("/"), None, path).await, Err(FetchError::Io { .. })));
+        assert!(matches!(
+            fetcher.fetch(&server.url("/"), None, path, &Counters::default()).await,
+            Err(FetchError::Io { .. })
+        ));
     }
     assert_eq!(std::fs::read(&file).unwrap(), b"old");
     assert!(!dir.path().join("elsewhere").exists());
     let nowhere = dir.path().join("no/such/dir");
-    assert!(matches!(fetcher.fetch(&server.url("/"), None, &nowhere).await, Err(FetchError::Io { .. })));
+    assert!(matches!(
+        fetcher.fetch(&server.url("/"), None, &nowhere, &Counters::default()).await,
+        Err(FetchError::Io { .. })
+    ));
 }
 
 #[tokio::test]
-async fn a_download_that_is_dropped_leaves_nothing() {
+async fn a_download_is_counted_while_it_comes_and_leaves_nothing_when_it_is_dropped() {
     let server = Server::start(|_| Reply::Hang(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc".to_vec())).await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("payload");
     let fetcher = Fetcher::with_builder(Client::builder().no_proxy(), limits()).unwrap();
-    let url = server.url("/");
+    let (url, received) = (server.url("/"), Counters::default());
     let begun = async {
-        while !file.exists() {
+        while received.bytes() < 3 {
             tokio::task::yield_now().await;
         }
+        assert!(file.exists());
     };
     tokio::select! {
-        _ = fetcher.fetch(&url, None, &file) => unreachable!("the server hangs"),
+        _ = fetcher.fetch(&url, None, &file, &received) => unreachable!("the server hangs"),
         () = begun => {}
     }
     assert!(!file.exists());

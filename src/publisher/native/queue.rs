@@ -6,6 +6,7 @@ use std::io::{self, Read};
 
 use crate::cvmfs::edit::{NewEntry, NewKind};
 use crate::cvmfs::ingest::Ticket;
+use crate::domain::progress::Counters;
 use crate::domain::tree::EntryPath;
 use crate::publisher::PublisherError;
 
@@ -77,7 +78,7 @@ impl NativeTransaction {
         content: &mut dyn Read,
     ) -> Result<(), PublisherError> {
         self.check_parent(path)?;
-        let mut counted = Counted { content, bytes: 0 };
+        let mut counted = Counted::new(content, &self.progress);
         let sent = self.draft.send(&mut counted);
         let read = counted.bytes;
         let ticket = sent.map_err(translate_stage(&self.repository, path))?;
@@ -121,6 +122,7 @@ impl NativeTransaction {
                     Some((stored, kind)) => {
                         debug_assert_eq!(stored, ticket, "contents come back in the order of their entries");
                         entry.kind = kind;
+                        self.progress.add_file();
                         self.queue.leaves.remove(&path);
                         self.write(&path, &entry)
                     }
@@ -180,15 +182,24 @@ impl NativeTransaction {
     }
 }
 
-struct Counted<'a> {
+/// A content whose bytes are counted as they are read.
+pub(super) struct Counted<'a> {
     content: &'a mut dyn Read,
     bytes: u64,
+    progress: &'a Counters,
+}
+
+impl<'a> Counted<'a> {
+    pub(super) fn new(content: &'a mut dyn Read, progress: &'a Counters) -> Self {
+        Self { content, bytes: 0, progress }
+    }
 }
 
 impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.content.read(buffer)?;
         self.bytes += count as u64;
+        self.progress.add_bytes(count as u64);
         Ok(count)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::libc;
 
@@ -11,13 +12,14 @@ use crate::cvmfs::edit::{EditError, NewEntry, NewKind, Put};
 use crate::cvmfs::stratum0::{Draft, NewTag};
 use crate::cvmfs::xattr::Xattrs;
 use crate::domain::names::{LeasePath, RepositoryName};
+use crate::domain::progress::Counters;
 use crate::domain::tree::{Attributes, ChangedPath, EntryKind, EntryMeta, EntryPath};
 use crate::publisher::{PublisherError, Revision, Transaction};
 
 use super::changes::Changes;
 use super::checkout::Checkout;
 use super::errors::{conflict, translate, translate_edit, translate_stage};
-use super::queue::Queue;
+use super::queue::{Counted, Queue};
 use super::{CheckoutLimits, Owner};
 
 /// Longest target of a symbolic link: `PATH_MAX` less its NUL.
@@ -41,6 +43,7 @@ pub(super) struct NativeTransaction {
     pub(super) checked_parent: Option<EntryPath>,
     /// A directory that is known to be there.
     made_parent: Option<EntryPath>,
+    pub(super) progress: Arc<Counters>,
     /// Set when an edit failed half-way: the copy of the catalog is then worth nothing.
     pub(super) broken: bool,
 }
@@ -76,6 +79,7 @@ impl NativeTransaction {
             queue: Queue::default(),
             checked_parent: None,
             made_parent: None,
+            progress: Arc::default(),
             broken: false,
         };
         transaction.check_lease()?;
@@ -236,6 +240,7 @@ impl NativeTransaction {
         size: u64,
         content: &mut dyn Read,
     ) -> Result<NewKind, PublisherError> {
+        let content = &mut Counted::new(content, &self.progress);
         let stored = self.draft.store(content).map_err(translate_stage(&self.repository, path))?;
         match stored {
             NewKind::File { size: stored, .. } if stored != size => {
@@ -243,7 +248,10 @@ impl NativeTransaction {
                 let source = io::Error::new(io::ErrorKind::InvalidData, why);
                 Err(PublisherError::Content { path: path.clone(), source })
             }
-            stored => Ok(stored),
+            stored => {
+                self.progress.add_file();
+                Ok(stored)
+            }
         }
     }
 }
@@ -271,6 +279,10 @@ pub(super) fn check_target(path: &EntryPath, target: &[u8]) -> Result<(), Publis
 impl Transaction for NativeTransaction {
     fn base(&self) -> &Revision {
         &self.base
+    }
+
+    fn progress(&self) -> Arc<Counters> {
+        Arc::clone(&self.progress)
     }
 
     fn put(

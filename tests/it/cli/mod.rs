@@ -5,6 +5,7 @@ mod demo;
 mod errors;
 mod look;
 mod payloads;
+mod progress;
 mod repository;
 mod restart;
 mod submit;

@@ -102,8 +102,9 @@ impl Worker {
             return;
         }
         let request = || {
-            let held =
-                |(id, task): (&BatchId, &Task)| task.token.clone().map(|token| HeldClaim { batch_id: *id, token });
+            let held = |(id, task): (&BatchId, &Task)| {
+                task.token.clone().map(|token| HeldClaim { batch_id: *id, token, progress: None })
+            };
             Request::Heartbeat(HeartbeatRequest {
                 node: self.node.into(),
                 instance: self.instance,

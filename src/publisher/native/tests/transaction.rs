@@ -191,3 +191,36 @@ fn two_hundred_random_changes_leave_a_sound_catalog() {
         world.check();
     }
 }
+
+#[test]
+fn what_is_taken_in_is_counted_while_it_is_read() {
+    /// Gives a byte at a time and looks at the counters meanwhile.
+    struct Watched(std::sync::Arc<crate::domain::progress::Counters>, u64);
+    impl std::io::Read for Watched {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            assert_eq!((self.0.files(), self.0.bytes()), (1, 7 + self.1));
+            if self.1 == 3 {
+                return Ok(0);
+            }
+            self.1 += 1;
+            buffer[0] = b'x';
+            Ok(1)
+        }
+    }
+
+    let world = World::new();
+    let mut transaction = world.open("/a", "cj-1");
+    let progress = transaction.progress();
+    put_file(&mut *transaction, "a/one", "content").unwrap();
+    put(&mut *transaction, "a/link", &EntryKind::Symlink { target: b"one".to_vec() }, b"").unwrap();
+    transaction.settle().unwrap();
+    assert_eq!((progress.files(), progress.bytes()), (1, 7));
+    let mut watched = Watched(std::sync::Arc::clone(&progress), 0);
+    transaction.put(&path("a/two"), &META, &EntryKind::File { size: 3 }, &mut watched).unwrap();
+    transaction.settle().unwrap();
+    assert_eq!((progress.files(), progress.bytes()), (2, 10));
+    let tree = transaction.check_out().unwrap();
+    std::fs::write(tree.join("a/three"), "12345").unwrap();
+    transaction.check_in().unwrap();
+    assert_eq!((progress.files(), progress.bytes()), (3, 15));
+}
