@@ -5,7 +5,7 @@
 //! directories, hard-link groups, chunks, and the counters of every catalog above a change.
 //!
 //! Counters: at any time, `subtree` of a catalog is the sum of what its parent last heard of each child (`contained`).
-//! Changes go into `own` alone; [`TreeEditor::finish`] passes the differences up.
+//! Changes go into `own` alone; `TreeEditor::finish` passes the differences up.
 
 mod catalogs;
 mod dirtab;

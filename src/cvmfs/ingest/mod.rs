@@ -20,6 +20,7 @@ mod cut;
 mod feed;
 mod objects;
 mod sink;
+mod small;
 mod workers;
 mod writer;
 mod zlib;
@@ -137,6 +138,7 @@ pub struct Ingest {
     progress: Progress,
     /// An object that some file needs could not be written.
     is_incomplete: bool,
+    algorithm: Algorithm,
     databases: Writer,
     others: Writer,
     objects: Arc<Objects>,
@@ -159,11 +161,12 @@ impl Ingest {
         }
         let objects = Arc::new(Objects::begin(base)?);
         let writer = |level| Writer::new(objects.clone(), settings.algorithm, Compression::Zlib, level);
+        let algorithm = settings.algorithm;
         let (databases, others) = (writer(DATABASES)?, writer(workers::CONTENT)?);
         let (sender, done) = channel();
         let feed = Feed::start(settings, objects.clone(), sender)?;
         let (files, progress) = (VecDeque::new(), Progress::default());
-        Ok(Self { feed, done, files, next: 0, progress, is_incomplete: false, databases, others, objects })
+        Ok(Self { feed, done, files, next: 0, progress, is_incomplete: false, algorithm, databases, others, objects })
     }
 
     /// The directory, for other temporary files. What objects are in it is no one's business.
@@ -220,7 +223,7 @@ impl Ingest {
         Ok(self.files.pop_back().ok_or_else(lost)?.stored()?)
     }
 
-    /// Stores an object that is no file's content, such as a catalog or a certificate: compressed, and at once.
+    /// Stores an object that is no file's content, such as a catalog: compressed, and at once.
     pub fn add(&mut self, kind: ObjectKind, content: &mut dyn Read) -> Result<Staged, StageError> {
         let writer = match kind {
             ObjectKind::Catalog | ObjectKind::History => &mut self.databases,

@@ -20,7 +20,7 @@ use super::super::settings::Settings;
 use super::super::signature::Letter;
 use super::super::{Error, durable};
 use super::repair::{self, NEXT};
-use super::{Held, RepositoryLock, Stratum0, add_bytes, add_file, make_public, write_public};
+use super::{Held, RepositoryLock, Stratum0, add_file, make_public, write_public};
 
 /// Bytes of an object that are read of files which CernVM-FS itself looks at.
 const SMALL_FILE: u64 = 16 << 20;
@@ -105,7 +105,7 @@ impl Change {
         // The object that is there stays: packed anew the same text may get another name, and replicas pack it themselves.
         if self.keys.certificate.pem() != self.reader.certificate().pem() {
             let pem = self.keys.certificate.pem().as_bytes();
-            manifest.certificate = add_bytes(&mut self.staging, ObjectKind::Certificate, pem)?.hash;
+            manifest.certificate = self.staging.add_small(ObjectKind::Certificate, pem)?.hash;
         }
         objects.push((ObjectKind::Certificate, manifest.certificate));
         if let Some(edit) = next.tags {

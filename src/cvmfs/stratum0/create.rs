@@ -14,7 +14,7 @@ use super::super::reflog::{self, Reflog};
 use super::super::settings::{self, Settings};
 use super::super::whitelist::{self, Whitelist};
 use super::super::{Error, catalog, durable, metainfo};
-use super::{Held, Stratum0, add_bytes, add_file, make_public, replace};
+use super::{Held, Stratum0, add_file, make_public, replace};
 
 /// How a new repository is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,8 +113,8 @@ impl Stratum0 {
         })?;
         history.close()?;
         let history = add_file(&mut staging, ObjectKind::History, &path)?;
-        let certificate = add_bytes(&mut staging, ObjectKind::Certificate, signing.certificate.pem().as_bytes())?;
-        let metainfo = add_bytes(&mut staging, ObjectKind::Metainfo, metainfo::initial(&self.name).as_bytes())?;
+        let certificate = staging.add_small(ObjectKind::Certificate, signing.certificate.pem().as_bytes())?;
+        let metainfo = staging.add_small(ObjectKind::Metainfo, metainfo::initial(&self.name).as_bytes())?;
 
         let path = self.directory.join(reflog::FILE);
         durable::remove_if_there(&path)?;

@@ -154,10 +154,3 @@ fn add_file(staging: &mut Ingest, kind: ObjectKind, path: &Path) -> Result<Stage
         StageError::Store(error) => error,
     })
 }
-
-fn add_bytes(staging: &mut Ingest, kind: ObjectKind, mut bytes: &[u8]) -> Result<Staged, Error> {
-    staging.add(kind, &mut bytes).map_err(|error| match error {
-        StageError::Content(source) => Error::Io { what: "read from memory".into(), source },
-        StageError::Store(error) => error,
-    })
-}

@@ -7,33 +7,12 @@ use super::super::history::Tag;
 use super::super::object;
 use super::super::reader::Reader;
 
-/// Finds a revision by a tag, a root hash or a number, in this order. The tag that comes back is without a name and a
-/// description unless a tag was asked for.
+/// Finds a revision by a tag, a number or a root hash. What comes back is without a name and a description unless it was
+/// found by a tag.
 pub(super) fn find(reader: &Reader, text: &str) -> Result<Tag, Error> {
-    if let Some(tag) = reader.tag(text)? {
-        // The catalog knows its own revision; what the tag says is taken, as all tools take it.
-        look(reader, tag.root_hash)?;
-        return Ok(tag);
-    }
-    if let Ok(hash) = ContentHash::parse(text) {
-        return look(reader, hash);
-    }
-    let unknown =
-        || Error::Missing(format!("revision {text} (no tag, root hash or number of a revision that is kept)"));
-    let number: u64 = text.parse().map_err(|_| unknown())?;
-    if let Some(tag) = reader.tags()?.into_iter().find(|tag| tag.revision == number) {
-        return look(reader, tag.root_hash);
-    }
-    for revision in reader.revisions() {
-        match revision {
-            Ok(revision) if revision.revision == number && number > 0 => return look(reader, revision.root_hash),
-            Ok(revision) if revision.revision < number => break,
-            Ok(_) => {}
-            Err(Error::Missing(_)) => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Err(unknown())
+    let found = reader.resolve_revision(text)?;
+    let catalog = look(reader, found.root_hash)?;
+    Ok(found.tag.map(|name| reader.tag(&name)).transpose()?.flatten().unwrap_or(catalog))
 }
 
 /// What a root catalog says of itself.
