@@ -63,12 +63,15 @@ pub struct IngestSettings {
     pub chunking: Option<ChunkSizes>,
     /// Worker threads; 0: one for each core. Never more than 32.
     pub threads: usize,
+    /// Reads an object that is there before relying on it. Ours get their names when their bytes are on stable storage;
+    /// other tools may leave one of the right length without its content when the power fails.
+    pub verify_known: bool,
 }
 
 impl Default for IngestSettings {
     fn default() -> Self {
         let (algorithm, compression) = (Algorithm::Sha1, Compression::Zlib);
-        Self { algorithm, compression, chunking: Some(ChunkSizes::default()), threads: 0 }
+        Self { algorithm, compression, chunking: Some(ChunkSizes::default()), threads: 0, verify_known: false }
     }
 }
 
@@ -159,7 +162,7 @@ impl Ingest {
         if let Some(sizes) = &settings.chunking {
             sizes.check()?;
         }
-        let objects = Arc::new(Objects::begin(base)?);
+        let objects = Arc::new(Objects::begin(base, settings.verify_known)?);
         let writer = |level| Writer::new(objects.clone(), settings.algorithm, Compression::Zlib, level);
         let algorithm = settings.algorithm;
         let (databases, others) = (writer(DATABASES)?, writer(workers::CONTENT)?);

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,8 @@ pub(super) struct Objects {
     directory: PathBuf,
     table: Mutex<Table>,
     files: AtomicU64,
+    /// Whether an object that is there is read before it is relied on.
+    verify_known: bool,
     pub(super) counters: Counters,
 }
 
@@ -63,7 +65,7 @@ impl Drop for NewFile {
 
 impl Objects {
     /// Makes the directory, after removing what crashed processes left.
-    pub(super) fn begin(base: &Path) -> Result<Self, Error> {
+    pub(super) fn begin(base: &Path, verify_known: bool) -> Result<Self, Error> {
         let txn = base.join("data/txn");
         remove_leftovers(&txn)?;
         let directory = tempfile::Builder::new()
@@ -72,7 +74,7 @@ impl Objects {
             .map_err(Error::io(format!("make a directory in {}", txn.display())))?
             .keep();
         let (table, files, counters) = (Mutex::default(), AtomicU64::new(0), Counters::default());
-        Ok(Self { base: base.to_owned(), directory, table, files, counters })
+        Ok(Self { base: base.to_owned(), directory, table, files, verify_known, counters })
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -101,7 +103,8 @@ impl Objects {
         }
         // A file of another length was cut short by some crash, or by a full disk, under another tool: replace it.
         let place = self.base.join(hash.object_path(kind));
-        let there = fs::symlink_metadata(&place).is_ok_and(|there| there.is_file() && there.len() == stored);
+        let there = fs::symlink_metadata(&place).is_ok_and(|there| there.is_file() && there.len() == stored)
+            && (!self.verify_known || has_hash(&place, &hash));
         if there {
             self.table().relied_on.insert((hash, kind));
             self.counters.objects_known.fetch_add(1, Ordering::Relaxed);
@@ -188,4 +191,19 @@ pub(in crate::cvmfs) fn remove_leftovers(txn: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Tells whether a file has the bytes that its name promises. One that cannot be read has not.
+fn has_hash(path: &Path, hash: &ContentHash) -> bool {
+    let read = || -> io::Result<ContentHash> {
+        let (mut file, mut hasher) = (File::open(path)?, hash.algorithm().hasher());
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hasher.finish()),
+                count => hasher.update(&buffer[..count]),
+            }
+        }
+    };
+    read().is_ok_and(|found| found == *hash)
 }
