@@ -4,6 +4,7 @@ mod check;
 mod crash;
 mod gc;
 mod golden;
+mod property;
 mod publish;
 pub(crate) mod support;
 mod tags;
