@@ -40,6 +40,9 @@ pub const AUTO_MARKER: &[u8] = b".cvmfsautocatalog";
 /// The file in the root that says where nested catalogs are to be.
 pub const DIRTAB: &[u8] = b".cvmfsdirtab";
 
+/// Bytes that a name can have, as everywhere on Linux.
+const LONGEST_NAME: usize = 255;
+
 /// Why an edit was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
@@ -193,6 +196,7 @@ impl TreeEditor {
             let old = self.lookup(b"")?.ok_or_else(|| Error::malformed("the root catalog", "it has no root"))?;
             return Ok(self.change_directory(b"", &old, &row)?);
         };
+        check_name(path, name)?;
         self.check_directory(parent)?;
         let at = self.catalogs.of_directory(parent)?;
         let old = self.catalogs.editor(at)?.catalog().lookup(path)?;
@@ -311,6 +315,18 @@ impl TreeEditor {
 fn as_plain(entry: &Entry) -> Entry {
     let flags = Flags(entry.flags.0 & !Flags::NESTED_MOUNTPOINT);
     Entry { flags, ..entry.clone() }
+}
+
+/// Refuses a name that no file can have.
+fn check_name(path: &[u8], name: &[u8]) -> Result<(), EditError> {
+    let why = match name {
+        b"" => "an entry must have a name",
+        b"." | b".." => "its name stands for a directory",
+        name if name.contains(&0) => "its name has a zero byte in it",
+        name if name.len() > LONGEST_NAME => "its name is longer than 255 bytes",
+        _ => return Ok(()),
+    };
+    Err(conflict(path, why))
 }
 
 fn is_marker(entry: &Entry) -> bool {

@@ -276,3 +276,19 @@ fn large_catalogs_are_split_and_small_ones_merged() {
     let now = mounts(&sandbox);
     assert!(!now.contains(&all[0]) && now.contains(&"few".to_owned()), "{all:?} {now:?}");
 }
+
+#[test]
+fn names_that_no_file_can_have_are_refused() {
+    let sandbox = Sandbox::new();
+    publish(&sandbox, |draft| {
+        put(draft, "d/file", "x");
+        let long = [b"d/", &[b'y'; 256][..]].concat();
+        for path in [&b"d/"[..], b"/d", b"d/.", b"d/..", b"..", b"d/n\0l", &long] {
+            let error = draft.tree().put(path, &entry(NewKind::Fifo)).unwrap_err();
+            assert!(matches!(error, EditError::Conflict { .. }), "{error}");
+            assert!(draft.tree().link(path, b"d/file").is_err());
+        }
+        draft.tree().put(&long[..257], &entry(NewKind::Fifo)).unwrap();
+    });
+    assert_eq!(paths(&sandbox).len(), 4);
+}

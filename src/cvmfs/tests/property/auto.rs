@@ -34,7 +34,10 @@ pub(super) fn adopt(
         let weight = model.weight(mount, &mounts);
         let is_leaf = !mounts.iter().any(|other| other.starts_with(&join(mount, b"")) && other != mount);
         let is_auto = !mount.is_empty() && model.has_auto_marker(mount);
-        ensure!(!is_auto || !is_leaf || weight >= LIMITS.min_weight, "the catalog at /{shown} of {weight} is too small");
+        ensure!(
+            !is_auto || !is_leaf || weight >= LIMITS.min_weight,
+            "the catalog at /{shown} of {weight} is too small"
+        );
         let could_go = |directory: &&Vec<u8>| {
             split(directory).is_some_and(|(home, _)| home == &mount[..])
                 && !model.nodes.contains_key(&join(directory, MARKER))

@@ -36,7 +36,8 @@ impl Comparison<'_> {
             of.map(|path| path.escape_ascii().to_string()).collect()
         };
         let (there, wanted) = (paths(&mut found.iter().map(|(path, _)| path)), paths(&mut model.nodes.keys()));
-        let (more, fewer): (Vec<_>, Vec<_>) = (there.difference(&wanted).collect(), wanted.difference(&there).collect());
+        let (more, fewer): (Vec<_>, Vec<_>) =
+            (there.difference(&wanted).collect(), wanted.difference(&there).collect());
         ensure!(more.is_empty() && fewer.is_empty(), "there are also {more:?}, there are not {fewer:?}");
         let links = model.link_counts();
         let mut groups = HashMap::new();
@@ -57,8 +58,14 @@ impl Comparison<'_> {
             }
         }
         self.catalogs(model, root)?;
-        let options =
-            Options { data: Data::Exists, root: Some(*root), tags: true, now: Some(self.now), threads: 1, ..Options::default() };
+        let options = Options {
+            data: Data::Exists,
+            root: Some(*root),
+            tags: true,
+            now: Some(self.now),
+            threads: 1,
+            ..Options::default()
+        };
         let report = check::check(self.reader, &options).map_err(shown)?;
         ensure!(report.problems.is_empty(), "the check finds {report}");
         Ok(())
@@ -80,7 +87,10 @@ impl Comparison<'_> {
             return Ok(());
         }
         let mut found = Vec::new();
-        tree.file(path).map_err(|error| error.to_string())?.read_to_end(&mut found).map_err(|error| error.to_string())?;
+        tree.file(path)
+            .map_err(|error| error.to_string())?
+            .read_to_end(&mut found)
+            .map_err(|error| error.to_string())?;
         ensure!(found[..] == bytes[..], "it has another content");
         match entry.hash {
             Some(hash) => drop(seen.insert(hash, Arc::clone(bytes))),
@@ -99,21 +109,22 @@ impl Comparison<'_> {
                 mounts.insert(nested.path);
             }
         }
-        let shown = |mounts: &BTreeSet<Vec<u8>>| {
-            mounts.iter().map(|path| path.escape_ascii().to_string()).collect::<Vec<_>>()
-        };
+        let shown =
+            |mounts: &BTreeSet<Vec<u8>>| mounts.iter().map(|path| path.escape_ascii().to_string()).collect::<Vec<_>>();
         let wanted = model.mounts();
         ensure!(mounts == wanted, "catalogs begin at {:?}, not at {:?}", shown(&mounts), shown(&wanted));
         self.tally.nested.add(mounts.len());
 
-        let statistics = self.reader.catalog(root).and_then(|catalog| catalog.statistics()).map_err(|error| error.to_string())?;
+        let statistics =
+            self.reader.catalog(root).and_then(|catalog| catalog.statistics()).map_err(|error| error.to_string())?;
         let mut stated = statistics.own;
         stated.add(&statistics.subtree);
         let count = |wanted: &dyn Fn(&Node) -> bool| model.nodes.values().filter(|node| wanted(node)).count() as i64;
         let bytes = |node: &Node| if let Kind::File(bytes, ..) = &node.kind { bytes.len() as i64 } else { 0 };
         // A directory where a catalog begins stands in two.
         let twice = mounts.iter().filter(|path| !model.nodes[*path].xattrs.is_empty()).count() as i64;
-        let is_special = |node: &Node| !node.is_file() && !node.is_directory() && !matches!(node.kind, Kind::Symlink(_));
+        let is_special =
+            |node: &Node| !node.is_file() && !node.is_directory() && !matches!(node.kind, Kind::Symlink(_));
         let wanted = [
             ("regular", count(&Node::is_file)),
             ("symlink", count(&|node| matches!(node.kind, Kind::Symlink(_)))),

@@ -67,9 +67,7 @@ impl Meta {
                 rand_chacha::ChaCha8Rng::seed_from_u64(*seed).fill_bytes(&mut bytes);
                 file(bytes)
             }
-            What::Lines(seed, length) => {
-                file(format!("line of {seed}\n").bytes().cycle().take(*length).collect())
-            }
+            What::Lines(seed, length) => file(format!("line of {seed}\n").bytes().cycle().take(*length).collect()),
             What::Text(text) => file(text.0.clone()),
             What::Symlink(target) => Kind::Symlink(target.0.clone()),
             What::Fifo => Kind::Fifo,
@@ -124,7 +122,8 @@ impl<'t> Run<'t> {
         let (revision, root) = (reader.manifest().revision, reader.manifest().root_hash);
         let states = BTreeMap::from([(revision, State { model: model.clone(), root })]);
         let tags = BTreeMap::new();
-        let run = Self { _directory: directory, stratum0, settings, model, revision, now: NOW, states, tags, seen, tally };
+        let run =
+            Self { _directory: directory, stratum0, settings, model, revision, now: NOW, states, tags, seen, tally };
         run.store_settings();
         run
     }

@@ -78,8 +78,26 @@ pub(super) struct Sequence {
 
 /// Names, few of them, so that edits meet.
 const NAMES: [&[u8]; 20] = [
-    b"a", b"b", b"c", b"d", b"e", b"f", b"sw", b"lib", b"a.b", b"a b", b"new\nline", b"\xff\xfe\x80", b"'quote\"", b"*", b"?[x]",
-    b"back\\slash", b"%41$(HOME)", "ünï".as_bytes(), b".hidden", &[b'x'; 255],
+    b"a",
+    b"b",
+    b"c",
+    b"d",
+    b"e",
+    b"f",
+    b"sw",
+    b"lib",
+    b"a.b",
+    b"a b",
+    b"new\nline",
+    b"\xff\xfe\x80",
+    b"'quote\"",
+    b"*",
+    b"?[x]",
+    b"back\\slash",
+    b"%41$(HOME)",
+    "ünï".as_bytes(),
+    b".hidden",
+    &[b'x'; 255],
 ];
 
 const RULES: [&str; 9] = ["/*", "/a", "/sw/*", "/*/a", "/*/*/b", "! */c", "!/a*", "# no rule", "/?/\\*"];
