@@ -145,20 +145,32 @@ impl TreeEditor {
             return Err(conflict(path, "the root of the repository can only be a directory"));
         };
         let chunks = self.chunks(target, &entry)?;
-        let first = self.names.first_in(parent, path, target);
-        let first = match first {
-            Some(first) if first != path => self.same_file(&first, &entry, &chunks)?.map(|entry| (first, entry)),
-            _ => None,
+        let origin = match self.names.origin(target) {
+            Some(origin) if self.same_file(&origin, &entry, &chunks)?.is_some() => origin,
+            _ => target.to_vec(),
         };
+        let first = match self.names.first_in(parent, target, &origin) {
+            Some(first) => self.same_file(&first, &entry, &chunks)?.map(|entry| (first, entry)),
+            None => None,
+        };
+        if path == target || path == origin || first.as_ref().is_some_and(|(first, _)| first == path) {
+            return Ok(Put::Unchanged);
+        }
         let row = Entry { name: name.to_vec(), hardlinks: 1, ..entry };
-        let Some((first, first_entry)) = first else { return self.place(path, row, &chunks) };
+        let Some((first, first_entry)) = first else {
+            let put = self.place(path, row, &chunks)?;
+            self.names.note_first(parent, path, &origin);
+            return Ok(put);
+        };
         // They may be links of each other already.
         let there = self.lookup(path)?;
         let group = first_entry.hardlink_group();
         if group != 0 && there.as_ref().is_some_and(|there| there.hardlink_group() == group) {
+            self.names.note(path, &origin);
             return Ok(Put::Unchanged);
         }
         let put = self.place(path, row, &chunks)?;
+        self.names.note(path, &origin);
         self.join(parent, &first, path)?;
         Ok(if put == Put::Unchanged { Put::Replaced } else { put })
     }

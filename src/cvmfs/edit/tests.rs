@@ -292,3 +292,35 @@ fn names_that_no_file_can_have_are_refused() {
     });
     assert_eq!(paths(&sandbox).len(), 4);
 }
+
+#[test]
+fn links_of_links_find_each_other() {
+    let sandbox = Sandbox::new();
+    let count = |path: &str| sandbox.reader().tree().unwrap().lookup(path.as_bytes()).unwrap().unwrap().link_count();
+    publish(&sandbox, |draft| {
+        put(draft, "d/a", "content");
+        put(draft, "e/x", "x");
+        let tree = draft.tree();
+        // A link that is refused is no name of the file.
+        tree.link(b"e/none/a", b"d/a").unwrap_err();
+        tree.link(b"e/a", b"d/a").unwrap();
+        tree.link(b"e/b", b"d/a").unwrap();
+        // Back to where it came from.
+        tree.link(b"d/b", b"e/b").unwrap();
+        // What is a link already stays one.
+        for (path, target) in [("d/a", "d/a"), ("d/a", "e/a"), ("e/a", "d/a"), ("e/b", "d/a"), ("d/b", "d/a")] {
+            assert_eq!(tree.link(path.as_bytes(), target.as_bytes()).unwrap(), Put::Unchanged, "{path} {target}");
+        }
+        tree.link(b"f", b"d/a").unwrap();
+    });
+    assert_eq!(["d/a", "d/b", "e/a", "e/b", "f"].map(count), [2, 2, 2, 2, 1]);
+    // The first copy in a directory is replaced: those that follow are links of the next.
+    publish(&sandbox, |draft| {
+        draft.tree().link(b"e/1", b"d/a").unwrap();
+        put(draft, "e/1", "other");
+        for path in [b"e/2", b"e/3"] {
+            draft.tree().link(path, b"d/a").unwrap();
+        }
+    });
+    assert_eq!(["e/1", "e/2", "e/3"].map(count), [1, 2, 2]);
+}
