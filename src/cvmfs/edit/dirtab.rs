@@ -52,7 +52,10 @@ impl Dirtab {
     /// Tells whether a nested catalog is to begin at a directory, given without its leading slash.
     pub(super) fn matches(&self, directory: &[u8]) -> bool {
         let path = [b"/", directory].concat();
-        self.wanted.iter().any(|rule| rule.matches(&path)) && !self.unwanted.iter().any(|rule| rule.matches(&path))
+        // A catalog begins at the root in any case.
+        !directory.is_empty()
+            && self.wanted.iter().any(|rule| rule.matches(&path))
+            && !self.unwanted.iter().any(|rule| rule.matches(&path))
     }
 
     /// Tells how deep directories can be that match.
@@ -206,6 +209,7 @@ mod tests {
             ("data/run12/xz", false),
             ("data/run/xz", false),
             ("data/run1/x/z", false),
+            ("", false),
             ("a*b", true),
             ("aab", false),
         ] {

@@ -192,8 +192,11 @@ impl TreeEditor {
             self.catalogs.editor_mut(at)?.delete(path, &old)?;
             if is_marker(&old) {
                 self.merge_nested(parent)?;
-                self.new_directories.push(parent.to_vec());
             }
+        }
+        if name == MARKER {
+            // The rules may want it back.
+            self.new_directories.push(parent.to_vec());
         }
         self.note(path, name);
         Ok(true)

@@ -324,3 +324,24 @@ fn links_of_links_find_each_other() {
     });
     assert_eq!(["e/1", "e/2", "e/3"].map(count), [1, 2, 2]);
 }
+
+#[test]
+fn a_marker_that_the_dirtab_asks_for_comes_back() {
+    let sandbox = Sandbox::new();
+    publish(&sandbox, |draft| {
+        put(draft, ".cvmfsdirtab", "/*\n");
+        put(draft, ".cvmfscatalog", "");
+        put(draft, "a/x", "x");
+        // It is in the way of a catalog.
+        let link = entry(NewKind::Symlink { target: b"x".to_vec() });
+        draft.tree().put(b"a/.cvmfscatalog", &link).unwrap();
+    });
+    assert!(mounts(&sandbox).is_empty());
+    publish(&sandbox, |draft| {
+        assert!(draft.tree().remove(b"a/.cvmfscatalog").unwrap());
+        assert!(draft.tree().remove(b".cvmfscatalog").unwrap());
+    });
+    assert_eq!(mounts(&sandbox), ["a"]);
+    // The root needs none.
+    assert!(!paths(&sandbox).contains(&".cvmfscatalog".to_owned()));
+}
