@@ -125,15 +125,10 @@ impl TreeEditor {
     /// Sets the markers that the rules ask for, at new directories, or everywhere if the rules are new.
     pub(super) fn apply_dirtab(&mut self, objects: &mut dyn Objects, now: i64) -> Result<(), Error> {
         let new = std::mem::take(&mut self.new_directories);
-        let entry = match self.lookup(super::DIRTAB)? {
-            Some(entry) if entry.is_file() => entry,
-            _ => return Ok(()),
-        };
         if new.is_empty() && !self.dirtab_changed {
             return Ok(());
         }
-        let chunks = self.chunks(super::DIRTAB, &entry)?;
-        let dirtab = Dirtab::parse(&objects.read_small(&entry, &chunks)?)?;
+        let Some(dirtab) = self.dirtab(objects)? else { return Ok(()) };
         let candidates = if self.dirtab_changed { self.directories_down_to(dirtab.depth())? } else { new };
         for directory in candidates {
             if !dirtab.matches(&directory) {
@@ -145,6 +140,13 @@ impl TreeEditor {
             }
         }
         Ok(())
+    }
+
+    /// The rules, if there are any.
+    pub(super) fn dirtab(&mut self, objects: &mut dyn Objects) -> Result<Option<Dirtab>, Error> {
+        let Some(entry) = self.lookup(super::DIRTAB)?.filter(|entry| entry.is_file()) else { return Ok(None) };
+        let chunks = self.chunks(super::DIRTAB, &entry)?;
+        Dirtab::parse(&objects.read_small(&entry, &chunks)?).map(Some)
     }
 
     /// All directories that are so deep or less.

@@ -345,3 +345,27 @@ fn a_marker_that_the_dirtab_asks_for_comes_back() {
     // The root needs none.
     assert!(!paths(&sandbox).contains(&".cvmfscatalog".to_owned()));
 }
+
+#[test]
+fn a_small_catalog_stays_where_the_dirtab_asks_for_it() {
+    let sandbox = Sandbox::new();
+    publish(&sandbox, |draft| {
+        draft.tree().auto_catalogs = Some(AutoCatalogs { min_weight: 5, max_weight: 16 });
+        for number in 0..10 {
+            put(draft, &format!("a/{number}"), "x");
+            put(draft, &format!("b/{number}"), "x");
+        }
+    });
+    let auto = mounts(&sandbox);
+    assert!(auto.contains(&"a".to_owned()));
+    publish(&sandbox, |draft| {
+        draft.tree().auto_catalogs = Some(AutoCatalogs { min_weight: 5, max_weight: 16 });
+        put(draft, ".cvmfsdirtab", "/a");
+        for number in 0..10 {
+            draft.tree().remove(format!("a/{number}").as_bytes()).unwrap();
+            draft.tree().remove(format!("b/{number}").as_bytes()).unwrap();
+        }
+    });
+    assert_eq!(mounts(&sandbox), ["a"]);
+    assert_eq!(paths(&sandbox), ["", ".cvmfsdirtab", "a", "a/.cvmfscatalog", "b"]);
+}
