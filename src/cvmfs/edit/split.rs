@@ -67,6 +67,11 @@ impl TreeEditor {
                     break;
                 };
                 let path = directories[heaviest].path.clone();
+                // What somebody else put there is not ours to replace.
+                let auto = self.lookup(&join(&path, AUTO_MARKER))?;
+                if self.lookup(&join(&path, MARKER))?.is_some() || auto.is_some_and(|entry| !entry.is_file()) {
+                    continue;
+                }
                 // The second marker asks for the catalog.
                 self.put_marker(&path, AUTO_MARKER, objects, now)?;
                 self.put_marker(&path, MARKER, objects, now)?;

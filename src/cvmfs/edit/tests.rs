@@ -369,3 +369,17 @@ fn a_small_catalog_stays_where_the_dirtab_asks_for_it() {
     assert_eq!(mounts(&sandbox), ["a"]);
     assert_eq!(paths(&sandbox), ["", ".cvmfsdirtab", "a", "a/.cvmfscatalog", "b"]);
 }
+
+#[test]
+fn splitting_replaces_nobody_s_entries() {
+    let sandbox = Sandbox::new();
+    publish(&sandbox, |draft| {
+        draft.tree().auto_catalogs = Some(AutoCatalogs { min_weight: 5, max_weight: 16 });
+        for number in 0..20 {
+            put(draft, &format!("a/.cvmfscatalog/{number}"), "x");
+            put(draft, &format!("b/.cvmfsautocatalog/{number}"), "x");
+        }
+    });
+    assert_eq!(mounts(&sandbox), ["a/.cvmfscatalog", "b/.cvmfsautocatalog"]);
+    assert_eq!(sandbox.content("a/.cvmfscatalog/7"), "x");
+}
