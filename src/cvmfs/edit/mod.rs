@@ -192,11 +192,9 @@ impl TreeEditor {
             self.catalogs.editor_mut(at)?.delete(path, &old)?;
             if is_marker(&old) {
                 self.merge_nested(parent)?;
+                // The rules may want it back.
+                self.new_directories.push(parent.to_vec());
             }
-        }
-        if name == MARKER {
-            // The rules may want it back.
-            self.new_directories.push(parent.to_vec());
         }
         self.note(path, name);
         Ok(true)
@@ -212,6 +210,10 @@ impl TreeEditor {
             return Ok(self.change_directory(b"", &old, &row)?);
         };
         check_name(path, name)?;
+        if name == MARKER && !row.is_file() {
+            // `cvmfs_swissknife check` takes everything of that name for a marker, and the catalog for missing.
+            return Err(conflict(path, "only a regular file can have this name, which asks for a nested catalog"));
+        }
         self.check_directory(parent)?;
         let at = self.catalogs.of_directory(parent)?;
         let old = self.catalogs.editor(at)?.catalog().lookup(path)?;
@@ -335,6 +337,7 @@ fn as_plain(entry: &Entry) -> Entry {
 /// Refuses a name that no file can have.
 fn check_name(path: &[u8], name: &[u8]) -> Result<(), EditError> {
     let why = match name {
+        _ if path.starts_with(b"/") => "paths begin at the root, without a slash",
         b"" => "an entry must have a name",
         b"." | b".." => "its name stands for a directory",
         name if name.contains(&0) => "its name has a zero byte in it",

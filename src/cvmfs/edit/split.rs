@@ -69,7 +69,7 @@ impl TreeEditor {
                 let path = directories[heaviest].path.clone();
                 // What somebody else put there is not ours to replace.
                 let auto = self.lookup(&join(&path, AUTO_MARKER))?;
-                if self.lookup(&join(&path, MARKER))?.is_some() || auto.is_some_and(|entry| !entry.is_file()) {
+                if auto.is_some_and(|entry| !entry.is_file()) || self.lookup(&join(&path, MARKER))?.is_some() {
                     continue;
                 }
                 // The second marker asks for the catalog.

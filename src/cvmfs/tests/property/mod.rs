@@ -179,7 +179,7 @@ fn change_sets_do_to_a_repository_what_they_do_to_a_directory() {
     if let Some((seed, sequence, why)) = failed.into_inner().unwrap() {
         let short = shorten(sequence);
         let short_why = play(&short, &Tally::default(), None);
-        panic!("{why}\nshortened: {short_why:?}\n{short:#?}\nrun it again: CONVEYOR_PROPERTY_SEED={seed}");
+        panic!("{why}\nshortened: {short_why:?}\n{short:?}\nrun it again: CONVEYOR_PROPERTY_SEED={seed}");
     }
     println!("{:?}", tally.all());
     for (what, count) in tally.all() {

@@ -129,7 +129,7 @@ impl Model {
         if path.is_empty() && !new.is_directory() {
             return Err(Refused);
         }
-        self.check_place(path)?;
+        self.check_place(path, &new)?;
         let Some(old) = self.nodes.get(path).cloned() else {
             new.group = self.new_group();
             self.nodes.insert(path.to_vec(), new);
@@ -148,7 +148,7 @@ impl Model {
 
     pub(super) fn link(&mut self, path: &[u8], target: &[u8]) -> Result<Put, Refused> {
         let file = self.nodes.get(target).filter(|node| !node.is_directory()).cloned().ok_or(Refused)?;
-        self.check_place(path)?;
+        self.check_place(path, &file)?;
         let Some((directory, _)) = split(path) else { return Err(Refused) };
         if path == target {
             return Ok(Put::Unchanged);
@@ -263,9 +263,10 @@ impl Model {
         self.below(directory).filter(|(_, node)| node.group == group).count()
     }
 
-    fn check_place(&self, path: &[u8]) -> Result<(), Refused> {
+    fn check_place(&self, path: &[u8], node: &Node) -> Result<(), Refused> {
         let Some((home, name)) = split(path) else { return Ok(()) };
         let is_name = !matches!(name, b"" | b"." | b"..") && !name.contains(&0) && name.len() <= 255;
+        let is_name = is_name && !path.starts_with(b"/") && (name != MARKER || node.is_file());
         if is_name && self.is_directory(home) { Ok(()) } else { Err(Refused) }
     }
 

@@ -93,7 +93,7 @@ pub(super) fn run(
 ) -> Result<(), String> {
     let mut run = Run::begin(sequence, golden, tally);
     for step in &sequence.steps {
-        run.step(step).map_err(|why| format!("at revision {}, {step:?}: {why}", run.revision))?;
+        run.step(step).map_err(|why| format!("on revision {}: {why}", run.revision))?;
         run.verify()?;
     }
     run.verify_tags()?;

@@ -66,14 +66,31 @@ pub(super) enum Step {
     Settings { algorithm: u8, zlib: bool, chunks: u8 },
 }
 
-/// A whole sequence.
-#[derive(Debug, Clone)]
+/// A whole sequence. Shown with a line for each edit.
+#[derive(Clone)]
 pub(super) struct Sequence {
     /// Goes on with what the real tools made.
     pub(super) golden: bool,
     /// Splits and merges catalogs by their size.
     pub(super) auto: bool,
     pub(super) steps: Vec<Step>,
+}
+
+impl fmt::Debug for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "golden: {}, auto: {}", self.golden, self.auto)?;
+        for step in &self.steps {
+            match step {
+                Step::Publish(edits, _) | Step::Abort(edits) => {
+                    let dropped = if matches!(step, Step::Abort(_)) { ", dropped" } else { "" };
+                    writeln!(f, "change set of {}{dropped}", edits.len())?;
+                    edits.iter().try_for_each(|edit| writeln!(f, "    {edit:?}"))?;
+                }
+                step => writeln!(f, "{step:?}")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Names, few of them, so that edits meet.
