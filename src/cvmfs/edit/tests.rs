@@ -1,5 +1,6 @@
 //! Editing across catalogs. What every test ends with is the check of the whole repository.
 
+use super::super::check;
 use super::super::settings::AutoCatalogs;
 use super::super::stratum0::Draft;
 use super::super::tests::support::{NOW, Sandbox, entry, file, put};
@@ -382,4 +383,15 @@ fn splitting_replaces_nobody_s_entries() {
     });
     assert_eq!(mounts(&sandbox), ["b/.cvmfsautocatalog"]);
     assert_eq!(sandbox.content("b/.cvmfsautocatalog/7"), "x");
+}
+
+#[test]
+fn a_catalog_begins_at_a_name_of_any_bytes() {
+    let sandbox = Sandbox::new();
+    publish(&sandbox, |draft| {
+        put(draft, ".cvmfsdirtab", "/*");
+        draft.tree().put(b"n\xff\n", &entry(NewKind::Directory)).unwrap();
+    });
+    let report = check::check(&sandbox.reader(), &check::Options::default()).unwrap();
+    assert!(report.problems.is_empty() && report.summary.catalogs == 2, "{report}");
 }
