@@ -140,6 +140,14 @@ impl Database {
             .map_err(self.failed("read"))
     }
 
+    /// The same for a path, which can have any bytes.
+    pub(crate) fn path_property(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.connection
+            .query_row("SELECT value FROM properties WHERE key = ?1", [key], |row| bytes(row, 0))
+            .optional()
+            .map_err(self.failed("read"))
+    }
+
     /// Sets a property.
     pub(crate) fn set_property(&self, key: &str, value: &str) -> Result<(), Error> {
         self.connection

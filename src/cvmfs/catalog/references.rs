@@ -49,7 +49,7 @@ impl Catalog {
 
     /// Tells whether it is the root of a repository, not of a directory in it.
     pub fn is_root(&self) -> Result<bool, Error> {
-        Ok(self.database.property("root_prefix")?.is_none_or(|prefix| prefix.is_empty()))
+        Ok(self.database.path_property("root_prefix")?.is_none_or(|prefix| prefix.is_empty()))
     }
 
     /// Seconds for which clients believe a manifest with this root.

@@ -94,7 +94,7 @@ impl Catalog {
 
     /// The path that it begins at, as it states it; empty for a root catalog.
     pub(in crate::cvmfs) fn root_prefix(&self) -> Result<Vec<u8>, Error> {
-        let prefix = self.database.property("root_prefix")?.unwrap_or_default().into_bytes();
+        let prefix = self.database.path_property("root_prefix")?.unwrap_or_default();
         Ok(prefix.strip_prefix(b"/").map(<[u8]>::to_vec).unwrap_or(prefix))
     }
 

@@ -52,7 +52,10 @@ impl Dirtab {
     /// Tells whether a nested catalog is to begin at a directory, given without its leading slash.
     pub(super) fn matches(&self, directory: &[u8]) -> bool {
         let path = [b"/", directory].concat();
-        self.wanted.iter().any(|rule| rule.matches(&path)) && !self.unwanted.iter().any(|rule| rule.matches(&path))
+        // A catalog begins at the root in any case.
+        !directory.is_empty()
+            && self.wanted.iter().any(|rule| rule.matches(&path))
+            && !self.unwanted.iter().any(|rule| rule.matches(&path))
     }
 
     /// Tells how deep directories can be that match.
@@ -122,15 +125,10 @@ impl TreeEditor {
     /// Sets the markers that the rules ask for, at new directories, or everywhere if the rules are new.
     pub(super) fn apply_dirtab(&mut self, objects: &mut dyn Objects, now: i64) -> Result<(), Error> {
         let new = std::mem::take(&mut self.new_directories);
-        let entry = match self.lookup(super::DIRTAB)? {
-            Some(entry) if entry.is_file() => entry,
-            _ => return Ok(()),
-        };
         if new.is_empty() && !self.dirtab_changed {
             return Ok(());
         }
-        let chunks = self.chunks(super::DIRTAB, &entry)?;
-        let dirtab = Dirtab::parse(&objects.read_small(&entry, &chunks)?)?;
+        let Some(dirtab) = self.dirtab(objects)? else { return Ok(()) };
         let candidates = if self.dirtab_changed { self.directories_down_to(dirtab.depth())? } else { new };
         for directory in candidates {
             if !dirtab.matches(&directory) {
@@ -142,6 +140,13 @@ impl TreeEditor {
             }
         }
         Ok(())
+    }
+
+    /// The rules, if there are any.
+    pub(super) fn dirtab(&mut self, objects: &mut dyn Objects) -> Result<Option<Dirtab>, Error> {
+        let Some(entry) = self.lookup(super::DIRTAB)?.filter(|entry| entry.is_file()) else { return Ok(None) };
+        let chunks = self.chunks(super::DIRTAB, &entry)?;
+        Dirtab::parse(&objects.read_small(&entry, &chunks)?).map(Some)
     }
 
     /// All directories that are so deep or less.
@@ -206,6 +211,7 @@ mod tests {
             ("data/run12/xz", false),
             ("data/run/xz", false),
             ("data/run1/x/z", false),
+            ("", false),
             ("a*b", true),
             ("aab", false),
         ] {

@@ -8,34 +8,39 @@ use super::super::catalog::{Chunk, Entry, PathHash};
 use super::{TreeEditor, split_path};
 
 /// The names that files were given by links, to find those of one directory: an archive names the first link of all.
+/// What stands at a name may have been replaced since, so who asks compares.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// The name that stands for a file, by its other names.
-    canonical: HashMap<Vec<u8>, Vec<u8>>,
-    /// Its first name in a directory, by the name that stands for it.
+    /// The name that a file had first, by its other names.
+    origins: HashMap<Vec<u8>, Vec<u8>>,
+    /// Its first name in a directory where it was not before, by the one that it had first.
     first: HashMap<(Vec<u8>, Vec<u8>), Vec<u8>>,
 }
 
 impl Names {
-    /// Notes that `path` in `directory` is another name for `target`; gives the first name that the file got there.
-    pub(super) fn first_in(&mut self, directory: &[u8], path: &[u8], target: &[u8]) -> Option<Vec<u8>> {
-        let canonical = self.canonical.get(target).cloned().unwrap_or_else(|| target.to_vec());
-        if canonical != path {
-            self.canonical.insert(path.to_vec(), canonical.clone());
+    /// The name that a file had before links gave it others.
+    pub(super) fn origin(&self, name: &[u8]) -> Option<Vec<u8>> {
+        self.origins.get(name).cloned()
+    }
+
+    /// A name of a file in a directory, if it has one there; `origin` is the one that it had first.
+    pub(super) fn first_in(&self, directory: &[u8], name: &[u8], origin: &[u8]) -> Option<Vec<u8>> {
+        let is_here = |name: &&[u8]| split_path(name).is_some_and(|(home, _)| home == directory);
+        match [name, origin].into_iter().find(is_here) {
+            Some(name) => Some(name.to_vec()),
+            None => self.first.get(&(origin.to_vec(), directory.to_vec())).cloned(),
         }
-        if let Some((home, _)) = split_path(target)
-            && home == directory
-        {
-            return Some(target.to_vec());
-        }
-        let key = (canonical, directory.to_vec());
-        match self.first.get(&key) {
-            Some(first) => Some(first.clone()),
-            None => {
-                self.first.insert(key, path.to_vec());
-                None
-            }
-        }
+    }
+
+    /// Notes that a file has another name.
+    pub(super) fn note(&mut self, name: &[u8], origin: &[u8]) {
+        self.origins.insert(name.to_vec(), origin.to_vec());
+    }
+
+    /// The same for the first name in a directory.
+    pub(super) fn note_first(&mut self, directory: &[u8], name: &[u8], origin: &[u8]) {
+        self.note(name, origin);
+        self.first.insert((origin.to_vec(), directory.to_vec()), name.to_vec());
     }
 }
 

@@ -40,6 +40,9 @@ pub const AUTO_MARKER: &[u8] = b".cvmfsautocatalog";
 /// The file in the root that says where nested catalogs are to be.
 pub const DIRTAB: &[u8] = b".cvmfsdirtab";
 
+/// Bytes that a name can have, as everywhere on Linux.
+const LONGEST_NAME: usize = 255;
+
 /// Why an edit was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
@@ -142,20 +145,32 @@ impl TreeEditor {
             return Err(conflict(path, "the root of the repository can only be a directory"));
         };
         let chunks = self.chunks(target, &entry)?;
-        let first = self.names.first_in(parent, path, target);
-        let first = match first {
-            Some(first) if first != path => self.same_file(&first, &entry, &chunks)?.map(|entry| (first, entry)),
-            _ => None,
+        let origin = match self.names.origin(target) {
+            Some(origin) if self.same_file(&origin, &entry, &chunks)?.is_some() => origin,
+            _ => target.to_vec(),
         };
+        let first = match self.names.first_in(parent, target, &origin) {
+            Some(first) => self.same_file(&first, &entry, &chunks)?.map(|entry| (first, entry)),
+            None => None,
+        };
+        if path == target || path == origin || first.as_ref().is_some_and(|(first, _)| first == path) {
+            return Ok(Put::Unchanged);
+        }
         let row = Entry { name: name.to_vec(), hardlinks: 1, ..entry };
-        let Some((first, first_entry)) = first else { return self.place(path, row, &chunks) };
+        let Some((first, first_entry)) = first else {
+            let put = self.place(path, row, &chunks)?;
+            self.names.note_first(parent, path, &origin);
+            return Ok(put);
+        };
         // They may be links of each other already.
         let there = self.lookup(path)?;
         let group = first_entry.hardlink_group();
         if group != 0 && there.as_ref().is_some_and(|there| there.hardlink_group() == group) {
+            self.names.note(path, &origin);
             return Ok(Put::Unchanged);
         }
         let put = self.place(path, row, &chunks)?;
+        self.names.note(path, &origin);
         self.join(parent, &first, path)?;
         Ok(if put == Put::Unchanged { Put::Replaced } else { put })
     }
@@ -177,6 +192,7 @@ impl TreeEditor {
             self.catalogs.editor_mut(at)?.delete(path, &old)?;
             if is_marker(&old) {
                 self.merge_nested(parent)?;
+                // The rules may want it back.
                 self.new_directories.push(parent.to_vec());
             }
         }
@@ -193,6 +209,11 @@ impl TreeEditor {
             let old = self.lookup(b"")?.ok_or_else(|| Error::malformed("the root catalog", "it has no root"))?;
             return Ok(self.change_directory(b"", &old, &row)?);
         };
+        check_name(path, name)?;
+        if name == MARKER && !row.is_file() {
+            // `cvmfs_swissknife check` takes everything of that name for a marker, and the catalog for missing.
+            return Err(conflict(path, "only a regular file can have this name, which asks for a nested catalog"));
+        }
         self.check_directory(parent)?;
         let at = self.catalogs.of_directory(parent)?;
         let old = self.catalogs.editor(at)?.catalog().lookup(path)?;
@@ -311,6 +332,19 @@ impl TreeEditor {
 fn as_plain(entry: &Entry) -> Entry {
     let flags = Flags(entry.flags.0 & !Flags::NESTED_MOUNTPOINT);
     Entry { flags, ..entry.clone() }
+}
+
+/// Refuses a name that no file can have.
+fn check_name(path: &[u8], name: &[u8]) -> Result<(), EditError> {
+    let why = match name {
+        _ if path.starts_with(b"/") => "paths begin at the root, without a slash",
+        b"" => "an entry must have a name",
+        b"." | b".." => "its name stands for a directory",
+        name if name.contains(&0) => "its name has a zero byte in it",
+        name if name.len() > LONGEST_NAME => "its name is longer than 255 bytes",
+        _ => return Ok(()),
+    };
+    Err(conflict(path, why))
 }
 
 fn is_marker(entry: &Entry) -> bool {

@@ -33,8 +33,10 @@ impl TreeEditor {
             let weight = self.catalogs.editor(at)?.statistics_mut().own.entries().cast_unsigned();
             if at != ROOT && weight < limits.min_weight && self.lookup(&join(&mount, AUTO_MARKER))?.is_some() {
                 self.remove(&join(&mount, AUTO_MARKER)).map_err(super::unexpected)?;
-                // With its marker goes the catalog.
-                self.remove(&join(&mount, MARKER)).map_err(super::unexpected)?;
+                // With its marker goes the catalog, unless the rules ask for it.
+                if !self.dirtab(objects)?.is_some_and(|dirtab| dirtab.matches(&mount)) {
+                    self.remove(&join(&mount, MARKER)).map_err(super::unexpected)?;
+                }
             } else if weight > limits.max_weight {
                 self.split(at, limits.min_weight, limits.max_weight / 2, objects, now)?;
             }
@@ -65,6 +67,11 @@ impl TreeEditor {
                     break;
                 };
                 let path = directories[heaviest].path.clone();
+                // What somebody else put there is not ours to replace.
+                let auto = self.lookup(&join(&path, AUTO_MARKER))?;
+                if auto.is_some_and(|entry| !entry.is_file()) || self.lookup(&join(&path, MARKER))?.is_some() {
+                    continue;
+                }
                 // The second marker asks for the catalog.
                 self.put_marker(&path, AUTO_MARKER, objects, now)?;
                 self.put_marker(&path, MARKER, objects, now)?;

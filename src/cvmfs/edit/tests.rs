@@ -1,5 +1,6 @@
 //! Editing across catalogs. What every test ends with is the check of the whole repository.
 
+use super::super::check;
 use super::super::settings::AutoCatalogs;
 use super::super::stratum0::Draft;
 use super::super::tests::support::{NOW, Sandbox, entry, file, put};
@@ -67,10 +68,15 @@ fn a_marker_makes_a_catalog_and_goes_with_it() {
     assert_eq!(mounts(&sandbox), ["a", "a/b", "a/b/c"]);
     assert_eq!(sandbox.content("a/b/c/z"), "a/b/c/z");
     assert_eq!(paths(&sandbox).len(), before.len() + 4 - 1);
-    // A link of that name asks for it just as well.
+    // Nothing else can have that name: the real check takes it for a marker.
     publish(&sandbox, |draft| {
         let link = entry(NewKind::Symlink { target: b"x".to_vec() });
-        draft.tree().put(b"a/b/c/.cvmfscatalog", &link).unwrap();
+        for (path, kind) in [("a/b/c/.cvmfscatalog", NewKind::Fifo), ("other/.cvmfscatalog", NewKind::Directory)] {
+            let error = draft.tree().put(path.as_bytes(), &entry(kind)).unwrap_err();
+            assert!(matches!(error, EditError::Conflict { .. }), "{error}");
+        }
+        draft.tree().put(b"link", &link).unwrap();
+        draft.tree().link(b"a/.cvmfscatalog", b"link").unwrap_err();
     });
     assert_eq!(mounts(&sandbox), ["a", "a/b", "a/b/c"]);
 }
@@ -275,4 +281,117 @@ fn large_catalogs_are_split_and_small_ones_merged() {
     });
     let now = mounts(&sandbox);
     assert!(!now.contains(&all[0]) && now.contains(&"few".to_owned()), "{all:?} {now:?}");
+}
+
+#[test]
+fn names_that_no_file_can_have_are_refused() {
+    let sandbox = Sandbox::new();
+    publish(&sandbox, |draft| {
+        put(draft, "d/file", "x");
+        let long = [b"d/", &[b'y'; 256][..]].concat();
+        for path in [&b"d/"[..], b"/d", b"d/.", b"d/..", b"..", b"d/n\0l", &long] {
+            let error = draft.tree().put(path, &entry(NewKind::Fifo)).unwrap_err();
+            assert!(matches!(error, EditError::Conflict { .. }), "{error}");
+            assert!(draft.tree().link(path, b"d/file").is_err());
+        }
+        draft.tree().put(&long[..257], &entry(NewKind::Fifo)).unwrap();
+    });
+    assert_eq!(paths(&sandbox).len(), 4);
+}
+
+#[test]
+fn links_of_links_find_each_other() {
+    let sandbox = Sandbox::new();
+    let count = |path: &str| sandbox.reader().tree().unwrap().lookup(path.as_bytes()).unwrap().unwrap().link_count();
+    publish(&sandbox, |draft| {
+        put(draft, "d/a", "content");
+        put(draft, "e/x", "x");
+        let tree = draft.tree();
+        // A link that is refused is no name of the file.
+        tree.link(b"e/none/a", b"d/a").unwrap_err();
+        tree.link(b"e/a", b"d/a").unwrap();
+        tree.link(b"e/b", b"d/a").unwrap();
+        // Back to where it came from.
+        tree.link(b"d/b", b"e/b").unwrap();
+        // What is a link already stays one.
+        for (path, target) in [("d/a", "d/a"), ("d/a", "e/a"), ("e/a", "d/a"), ("e/b", "d/a"), ("d/b", "d/a")] {
+            assert_eq!(tree.link(path.as_bytes(), target.as_bytes()).unwrap(), Put::Unchanged, "{path} {target}");
+        }
+        tree.link(b"f", b"d/a").unwrap();
+    });
+    assert_eq!(["d/a", "d/b", "e/a", "e/b", "f"].map(count), [2, 2, 2, 2, 1]);
+    // The first copy in a directory is replaced: those that follow are links of the next.
+    publish(&sandbox, |draft| {
+        draft.tree().link(b"e/1", b"d/a").unwrap();
+        put(draft, "e/1", "other");
+        for path in [b"e/2", b"e/3"] {
+            draft.tree().link(path, b"d/a").unwrap();
+        }
+    });
+    assert_eq!(["e/1", "e/2", "e/3"].map(count), [1, 2, 2]);
+}
+
+#[test]
+fn a_marker_that_the_dirtab_asks_for_comes_back() {
+    let sandbox = Sandbox::new();
+    publish(&sandbox, |draft| {
+        put(draft, ".cvmfsdirtab", "/*\n");
+        put(draft, ".cvmfscatalog", "");
+        put(draft, "a/x", "x");
+    });
+    publish(&sandbox, |draft| {
+        assert!(draft.tree().remove(b"a/.cvmfscatalog").unwrap());
+        assert!(draft.tree().remove(b".cvmfscatalog").unwrap());
+    });
+    assert_eq!(mounts(&sandbox), ["a"]);
+    // The root needs none.
+    assert!(!paths(&sandbox).contains(&".cvmfscatalog".to_owned()));
+}
+
+#[test]
+fn a_small_catalog_stays_where_the_dirtab_asks_for_it() {
+    let sandbox = Sandbox::new();
+    publish(&sandbox, |draft| {
+        draft.tree().auto_catalogs = Some(AutoCatalogs { min_weight: 5, max_weight: 16 });
+        for number in 0..10 {
+            put(draft, &format!("a/{number}"), "x");
+            put(draft, &format!("b/{number}"), "x");
+        }
+    });
+    let auto = mounts(&sandbox);
+    assert!(auto.contains(&"a".to_owned()));
+    publish(&sandbox, |draft| {
+        draft.tree().auto_catalogs = Some(AutoCatalogs { min_weight: 5, max_weight: 16 });
+        put(draft, ".cvmfsdirtab", "/a");
+        for number in 0..10 {
+            draft.tree().remove(format!("a/{number}").as_bytes()).unwrap();
+            draft.tree().remove(format!("b/{number}").as_bytes()).unwrap();
+        }
+    });
+    assert_eq!(mounts(&sandbox), ["a"]);
+    assert_eq!(paths(&sandbox), ["", ".cvmfsdirtab", "a", "a/.cvmfscatalog", "b"]);
+}
+
+#[test]
+fn splitting_replaces_nobody_s_entries() {
+    let sandbox = Sandbox::new();
+    publish(&sandbox, |draft| {
+        draft.tree().auto_catalogs = Some(AutoCatalogs { min_weight: 5, max_weight: 16 });
+        for number in 0..20 {
+            put(draft, &format!("b/.cvmfsautocatalog/{number}"), "x");
+        }
+    });
+    assert_eq!(mounts(&sandbox), ["b/.cvmfsautocatalog"]);
+    assert_eq!(sandbox.content("b/.cvmfsautocatalog/7"), "x");
+}
+
+#[test]
+fn a_catalog_begins_at_a_name_of_any_bytes() {
+    let sandbox = Sandbox::new();
+    publish(&sandbox, |draft| {
+        put(draft, ".cvmfsdirtab", "/*");
+        draft.tree().put(b"n\xff\n", &entry(NewKind::Directory)).unwrap();
+    });
+    let report = check::check(&sandbox.reader(), &check::Options::default()).unwrap();
+    assert!(report.problems.is_empty() && report.summary.catalogs == 2, "{report}");
 }

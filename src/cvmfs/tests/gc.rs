@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::support::{NAME, NOW, Sandbox, copy_tree, golden, put};
+use super::support::{NAME, NOW, Sandbox, age, copy_tree, golden, put};
 use crate::cvmfs::Error;
 use crate::cvmfs::hash::ObjectKind;
 use crate::cvmfs::history::{TRUNK, TRUNK_PREVIOUS};
@@ -15,17 +15,6 @@ use crate::cvmfs::stratum0::{GcOptions, GcReport, Keep, Stratum0};
 
 const DAY: i64 = 86_400;
 const FORCE: GcOptions = GcOptions { keep: Keep::Revisions(0), dry_run: false, force: true };
-
-/// Makes all objects as old as the repository: the machine's clock is ahead of it.
-fn age(base: &Path) {
-    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW.cast_unsigned());
-    for entry in walkdir::WalkDir::new(base.join("data")) {
-        let entry = entry.unwrap();
-        if entry.file_type().is_file() {
-            fs::File::options().write(true).open(entry.path()).unwrap().set_modified(time).unwrap();
-        }
-    }
-}
 
 fn collect(stratum0: &Stratum0, options: GcOptions, now: i64) -> Result<(GcReport, BTreeSet<String>), Error> {
     age(stratum0.directory());

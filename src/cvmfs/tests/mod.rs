@@ -7,6 +7,7 @@ mod diff;
 mod gc;
 mod golden;
 mod power;
+mod property;
 mod publish;
 mod replica;
 mod resign;

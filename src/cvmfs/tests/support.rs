@@ -1,7 +1,9 @@
 //! Repositories to test with.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
@@ -21,6 +23,25 @@ pub(crate) const NOW: i64 = 1_795_240_000;
 /// Making keys takes longer than all else in a test.
 static KEYS: LazyLock<NewKeys> = LazyLock::new(|| NewKeys::generate(NAME, NOW).unwrap());
 
+/// A directory in memory where there is room: waiting for a disk is what a publish takes longest for.
+pub(crate) fn scratch() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let free = nix::sys::statvfs::statvfs(memory).map_or(0, |found| found.blocks_available() * found.fragment_size());
+    let in_memory = (free > 1 << 30).then(|| tempfile::tempdir_in(memory).ok()).flatten();
+    in_memory.unwrap_or_else(|| tempfile::tempdir().unwrap())
+}
+
+/// Makes all objects as old as the repository: the machine's clock is ahead of it.
+pub(crate) fn age(base: &Path) {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW.cast_unsigned());
+    for entry in walkdir::WalkDir::new(base.join("data")) {
+        let entry = entry.unwrap();
+        if entry.file_type().is_file() {
+            fs::File::options().write(true).open(entry.path()).unwrap().set_modified(time).unwrap();
+        }
+    }
+}
+
 /// A repository in a directory of its own.
 pub(crate) struct Sandbox {
     pub(crate) directory: TempDir,
@@ -30,7 +51,7 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// An empty repository at revision 1, made at `now`.
     pub(crate) fn at(now: i64) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let (root, keys) = (directory.path().join("root"), directory.path().join("keys"));
         KEYS.store(&keys, NAME).unwrap();
         let stratum0 = Stratum0::create(root.join(NAME), NAME, keys, &CreateOptions::default(), now).unwrap();
