@@ -5,6 +5,9 @@ use std::process::{Command, Stdio};
 
 use super::{Daemon, Origin, Page, until};
 
+/// Files that are larger, in bytes, are published in chunks.
+pub(crate) const LARGEST_WHOLE_FILE: u64 = 4 << 20;
+
 /// A mounted repository; unmounted when dropped, also by a panic.
 pub(crate) struct Mount {
     client: Daemon,
@@ -64,6 +67,18 @@ impl Mount {
 
     pub(crate) fn path(&self) -> &Path {
         &self.directory
+    }
+
+    /// A difference that new clients show as well, with nothing in their caches.
+    ///
+    /// The client may read a chunk while a thread of its own is still writing it to the cache: with a cold cache, one
+    /// reading of a large file in about ten ends early or in an I/O error.
+    pub(crate) fn confirmed(url: &str, repository: &str, look: impl Fn(&Path) -> Option<String>) -> Option<String> {
+        let mut shown = None;
+        for _ in 0..3 {
+            shown = Some(look(Self::new(url, repository).path())?);
+        }
+        shown
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) use dev::{Dev, Place, REPOSITORY};
 pub(crate) use fleet::{OTHER, Server, private};
 pub(crate) use gate::Gate;
 pub(crate) use http::{Answer, Http};
-pub(crate) use judge::Mount;
+pub(crate) use judge::{LARGEST_WHOLE_FILE, Mount};
 pub(crate) use noise::noise;
 pub(crate) use origin::{Origin, Page};
 pub(crate) use process::Daemon;

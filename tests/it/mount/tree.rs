@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::harness::LARGEST_WHOLE_FILE;
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
@@ -39,6 +40,18 @@ pub(super) enum Item {
     File { size: u64, sha256: String },
     Directory,
     Link(String),
+}
+
+impl Node {
+    /// Tells whether it is a file that is published in chunks.
+    pub(super) fn is_in_chunks(&self) -> bool {
+        matches!(self.item, Item::File { size, .. } if size > LARGEST_WHOLE_FILE)
+    }
+
+    /// The same with another content.
+    pub(super) fn with(&self, item: Item) -> Self {
+        Self { item, content: Content::None, ..*self }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -165,11 +178,20 @@ fn sha256(content: &mut impl Read) -> String {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
-        match content.read(&mut buffer).unwrap() {
-            0 => return hex::encode(hasher.finalize()),
-            n => hasher.update(&buffer[..n]),
+        match content.read(&mut buffer) {
+            Ok(0) => return hex::encode(hasher.finalize()),
+            Ok(n) => hasher.update(&buffer[..n]),
+            // Differs from all digests.
+            Err(error) => return error.to_string(),
         }
     }
+}
+
+/// Reads one file of a mounted tree.
+pub(super) fn read_file(path: &Path) -> Item {
+    let mut content = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let size = content.metadata().unwrap().len();
+    Item::File { size, sha256: sha256(&mut content) }
 }
 
 /// Writes the tree as an archive.
@@ -218,9 +240,7 @@ pub(super) fn read(root: &Path) -> BTreeMap<String, Node> {
             Item::Link(fs::read_link(entry.path()).unwrap().into_os_string().into_string().unwrap())
         } else {
             assert!(kind.is_file(), "{name}: {kind:?}");
-            let mut content = File::open(entry.path()).unwrap_or_else(|error| panic!("{name}: {error}"));
-            let sha256 = sha256(&mut content);
-            Item::File { size: metadata.len(), sha256 }
+            read_file(entry.path())
         };
         tree.insert(
             name,

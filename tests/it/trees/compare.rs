@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use conveyor::cvmfs::catalog::Entry;
 use walkdir::WalkDir;
 
-use super::published::Published;
+use super::published::{Published, REPOSITORY};
 use super::source::{Node, Source};
+use crate::harness::{LARGEST_WHOLE_FILE, Mount, Served};
 
 /// Reads everything with our own reader, all contents among it.
 pub(super) fn differences_in_reader(published: &Published, tree: &Source) -> Vec<String> {
@@ -35,16 +36,33 @@ pub(super) fn differences_in_reader(published: &Published, tree: &Source) -> Vec
 }
 
 /// Looks at every entry below a mounted tree, and reads every `step`th file, beginning with the one of number `first`.
-pub(super) fn differences_in_mount(root: &Path, tree: &Source, first: usize, step: usize) -> Vec<String> {
+/// A difference in the content of a large file counts if new clients show it, too.
+pub(super) fn differences_in_mount(
+    published: &Published,
+    served: &Served,
+    tree: &Source,
+    first: usize,
+    step: usize,
+) -> Vec<String> {
+    let mount = Mount::new(served.url(), REPOSITORY);
+    let root = published.in_mount(mount.path());
     let mut shown = BTreeMap::new();
-    for found in WalkDir::new(root).min_depth(1) {
+    for found in WalkDir::new(&root).min_depth(1) {
         let found = found.unwrap();
-        let path = found.path().strip_prefix(root).unwrap().to_owned();
+        let path = found.path().strip_prefix(&root).unwrap().to_owned();
         shown.insert(path, Node::of(found.path()).unwrap());
     }
     let mut wrong = differing_entries(&shown, tree);
     let sample = tree.files().skip(first).step_by(step).filter(|path| same(&shown, tree, path));
-    wrong.extend(differing_contents(sample, tree, |path| File::open(root.join(path))));
+    for path in sample {
+        let look = |root: &Path| differing_contents([path].into_iter(), tree, |path| File::open(root.join(path))).pop();
+        let mut difference = look(&root);
+        if difference.is_some() && tree.size(path) > LARGEST_WHOLE_FILE {
+            let look = |mountpoint: &Path| look(&published.in_mount(mountpoint));
+            difference = Mount::confirmed(served.url(), REPOSITORY, look);
+        }
+        wrong.extend(difference);
+    }
     wrong
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::harness::{Mount, Served, missing};
 use compare::{differences_in_mount, differences_in_reader};
-use published::{Published, REPOSITORY};
+use published::Published;
 use source::Source;
 
 /// Through the mount, the content of one file in so many is compared; of the others, all but the content.
@@ -50,8 +50,7 @@ fn round_trip(name: &str, least_files: usize) {
     let first = rand::random_range(0..SAMPLED);
     println!("{files} files; contents seen through the mount: every {SAMPLED}th, beginning with {first}");
     let served = Served::new(published.repositories());
-    let mount = Mount::new(served.url(), REPOSITORY);
-    assert_none(&differences_in_mount(&published.in_mount(mount.path()), &tree, first, SAMPLED));
+    assert_none(&differences_in_mount(&published, &served, &tree, first, SAMPLED));
 }
 
 /// The comparison is itself compared: the source is changed in one thing at a time after it was published.
@@ -96,8 +95,7 @@ fn a_difference_between_a_tree_and_what_was_published_is_found() {
         return;
     }
     let served = Served::new(published.repositories());
-    let mount = Mount::new(served.url(), REPOSITORY);
-    assert_eq!(named(differences_in_mount(&published.in_mount(mount.path()), &after, 0, 1)), wanted);
+    assert_eq!(named(differences_in_mount(&published, &served, &after, 0, 1)), wanted);
 }
 
 fn set_mtime(path: &Path, time: SystemTime) {

@@ -66,6 +66,11 @@ impl Source {
         Self { root: root.to_owned(), entries }
     }
 
+    /// Bytes of a file; 0 for anything else.
+    pub(super) fn size(&self, path: &Path) -> u64 {
+        if let Some(Node::File { size, .. }) = self.entries.get(path) { *size } else { 0 }
+    }
+
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
