@@ -201,18 +201,38 @@ impl Generator {
             _ => self.rng.random_range(12..=40),
         };
         self.model.begin();
-        (0..count)
-            .map(|_| {
-                let edit = self.edit();
-                // What must be refused is here, too.
-                match &edit {
-                    Edit::Put(path, what, meta) => drop(self.model.put(&path.0, meta.node(what, super::run::STORED))),
-                    Edit::Link(path, target) => drop(self.model.link(&path.0, &target.0)),
-                    Edit::Remove(path) => drop(self.model.remove(&path.0)),
-                }
-                edit
-            })
-            .collect()
+        let mut edits = Vec::new();
+        for _ in 0..count {
+            let edit = self.edit();
+            self.note(&edit);
+            edits.push(edit);
+        }
+        // A directory grows, and one shrinks, so that catalogs are split and merged.
+        if self.rng.random_ratio(1, 4) {
+            let (directory, meta) = (self.directory(), self.meta());
+            let count = self.rng.random_range(5..20);
+            edits.extend((0..count).map(|number| {
+                let path = join(&directory, format!("file-{number}").as_bytes());
+                Edit::Put(Path(path), What::Noise(0, 10), meta)
+            }));
+        }
+        if self.rng.random_ratio(1, 4) {
+            let directory = self.directory();
+            let files = self.model.below(&directory).filter(|(path, node)| node.is_file() && !path.ends_with(MARKER));
+            edits.extend(files.map(|(path, _)| Edit::Remove(Path(path.clone()))));
+        }
+        let start = usize::min(count, edits.len());
+        edits[start..].iter().for_each(|edit| self.note(edit));
+        edits
+    }
+
+    /// Does to the model what an edit does; some must be refused.
+    fn note(&mut self, edit: &Edit) {
+        match edit {
+            Edit::Put(path, what, meta) => drop(self.model.put(&path.0, meta.node(what, super::run::STORED))),
+            Edit::Link(path, target) => drop(self.model.link(&path.0, &target.0)),
+            Edit::Remove(path) => drop(self.model.remove(&path.0)),
+        }
     }
 
     fn edit(&mut self) -> Edit {
