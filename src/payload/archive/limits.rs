@@ -20,7 +20,7 @@ impl Default for ArchiveLimits {
         Self {
             total_bytes: 256 << 30,
             entries: 2_000_000,
-            file_bytes: 64 << 30,
+            file_bytes: 256 << 30,
             ratio: 500,
             ratio_exempt_bytes: 256 << 20,
         }

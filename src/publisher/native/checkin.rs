@@ -117,7 +117,7 @@ fn check_in_entry(
         kind: NewKind::Directory,
         permissions: same_permissions.map_or(permissions, Entry::permissions),
         mtime: metadata.mtime(),
-        mtime_ns: same_time.map_or_else(|| u32::try_from(metadata.mtime_nsec()).ok(), |old| old.mtime_ns),
+        mtime_ns: same_time.map_or_else(|| nanoseconds(transaction, metadata), |old| old.mtime_ns),
         uid: transaction.owner.uid,
         gid: transaction.owner.gid,
         xattrs: attributes(transaction, checkout, path, &place)?,
@@ -167,6 +167,12 @@ fn check_in_entry(
         return Err(conflict(path, "the script made a device there: only root can, and scripts never run as root"));
     }
     transaction.push(path, entry)
+}
+
+/// The nanoseconds of a time, if the repository keeps them.
+fn nanoseconds(transaction: &NativeTransaction, metadata: &Metadata) -> Option<u32> {
+    let kept = transaction.draft.settings().mtime_ns;
+    kept.then(|| u32::try_from(metadata.mtime_nsec()).ok()).flatten()
 }
 
 /// The extended attributes of what lies there, with those that the script was not given.

@@ -77,6 +77,7 @@ impl NativeTransaction {
         size: u64,
         content: &mut dyn Read,
     ) -> Result<(), PublisherError> {
+        self.check_size(path, size)?;
         self.check_parent(path)?;
         let mut counted = Counted::new(content, &self.progress);
         let sent = self.draft.send(&mut counted);

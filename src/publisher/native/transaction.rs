@@ -233,6 +233,18 @@ impl NativeTransaction {
         Ok(xattrs)
     }
 
+    /// Refuses a file that the repository's settings do not want.
+    pub(super) fn check_size(&self, path: &EntryPath, size: u64) -> Result<(), PublisherError> {
+        let limit = self.draft.settings().limits.map_or(0, |limits| limits.file_bytes);
+        if limit == 0 || size <= limit {
+            return Ok(());
+        }
+        Err(PublisherError::Limit {
+            what: format!("/{path} of {size} bytes"),
+            limit: format!("{limit} bytes for a file"),
+        })
+    }
+
     /// Stores a file's content, which must have `size` bytes.
     pub(super) fn store(
         &mut self,
@@ -240,6 +252,7 @@ impl NativeTransaction {
         size: u64,
         content: &mut dyn Read,
     ) -> Result<NewKind, PublisherError> {
+        self.check_size(path, size)?;
         let content = &mut Counted::new(content, &self.progress);
         let stored = self.draft.store(content).map_err(translate_stage(&self.repository, path))?;
         match stored {

@@ -224,3 +224,26 @@ fn what_is_taken_in_is_counted_while_it_is_read() {
     transaction.check_in().unwrap();
     assert_eq!((progress.files(), progress.bytes()), (3, 15));
 }
+
+#[test]
+fn settings_of_the_repository_count() {
+    let world = World::new();
+    let settings = crate::cvmfs::settings::file(&world.sandbox.root(), NAME);
+    let text = "CVMFS_ENFORCE_LIMITS=true\nCVMFS_FILE_MBYTE_LIMIT=1\nCVMFS_INCLUDE_XATTRS=false\n";
+    std::fs::write(settings, text).unwrap();
+    let mut transaction = world.open("/l", "cj-1");
+    let large = vec![0; (1 << 20) + 1];
+    let kind = EntryKind::File { size: large.len() as u64 };
+    let error = put(&mut *transaction, "l/large", &kind, &large).unwrap_err();
+    assert!(matches!(error, PublisherError::Limit { .. }) && error.to_string().contains("/l/large"), "{error}");
+    let attributes = Attributes::from([(b"user.a".to_vec(), b"x".to_vec())]);
+    let meta = EntryMeta { attributes, ..META };
+    transaction.put(&path("l/small"), &meta, &EntryKind::File { size: 1 }, &mut &b"s"[..]).unwrap();
+    let root = transaction.check_out().unwrap();
+    std::fs::write(root.join("l/by-a-script"), "x").unwrap();
+    transaction.check_in().unwrap();
+    transaction.publish("").unwrap();
+    world.check();
+    assert_eq!(world.entry("l/small").unwrap().xattr, None);
+    assert_eq!(world.entry("l/by-a-script").unwrap().mtime_ns, None);
+}
