@@ -228,7 +228,7 @@ fn what_is_taken_in_is_counted_while_it_is_read() {
 #[test]
 fn settings_of_the_repository_count() {
     let world = World::new();
-    let settings = crate::cvmfs::settings::file(&world.sandbox.root(), NAME);
+    let settings = crate::cvmfs::settings::file(world.sandbox.stratum0.directory(), NAME);
     let text = "CVMFS_ENFORCE_LIMITS=true\nCVMFS_FILE_MBYTE_LIMIT=1\nCVMFS_INCLUDE_XATTRS=false\n";
     std::fs::write(settings, text).unwrap();
     let mut transaction = world.open("/l", "cj-1");
