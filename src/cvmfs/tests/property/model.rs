@@ -174,7 +174,13 @@ impl Model {
             }
         };
         self.origins.insert(path.to_vec(), origin);
-        if first.is_some() && old.as_ref().is_some_and(|old| old.group == group) {
+        let is_there = match &old {
+            Some(old) if first.is_some() => old.group == group,
+            // A copy that is there already.
+            Some(old) => old.is_same(&file) && self.links(path) == 1,
+            None => false,
+        };
+        if is_there {
             return Ok(Put::Unchanged);
         }
         self.take(path);

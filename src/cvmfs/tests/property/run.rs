@@ -256,6 +256,7 @@ impl<'t> Run<'t> {
         self.tags.insert(name, self.revision);
         if by_tag {
             self.tags.insert(old, self.revision);
+            self.states.remove(&to);
         }
         self.tally.rollbacks.add(1);
         Ok(())

@@ -122,6 +122,7 @@ const RULES: [&str; 9] = ["/*", "/a", "/sw/*", "/*/a", "/*/*/b", "! */c", "!/a*"
 struct Generator {
     rng: ChaCha8Rng,
     model: Model,
+    last_link: Option<(Path, Path)>,
 }
 
 impl Sequence {
@@ -133,7 +134,7 @@ impl Sequence {
         if !is_golden {
             model.nodes.retain(|path, _| path.is_empty());
         }
-        let mut generator = Generator { rng, model };
+        let mut generator = Generator { rng, model, last_link: None };
         let steps = generator.steps(if is_golden { 3 } else { 1 });
         Self { golden: is_golden, auto, steps }
     }
@@ -143,6 +144,7 @@ impl Generator {
     fn steps(&mut self, mut revision: u64) -> Vec<Step> {
         let (mut steps, mut states, mut tagged) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
         let publishes = self.rng.random_range(5..=10);
+        steps.push(self.settings());
         for _ in 0..publishes {
             let before = self.model.clone();
             let edits = self.edits();
@@ -175,7 +177,9 @@ impl Generator {
                     states.insert(revision, self.model.clone());
                     tagged.insert(revision);
                     if by_tag {
+                        // Its tag went on: after a collection nothing leads to it.
                         tagged.remove(&target);
+                        states.remove(&target);
                     }
                 }
                 2 => {
@@ -183,15 +187,16 @@ impl Generator {
                     steps.push(Step::Collect(keep));
                     states.retain(|old, _| tagged.contains(old) || *old + keep >= revision);
                 }
-                3 | 4 => steps.push(Step::Settings {
-                    algorithm: self.rng.random_range(0..4),
-                    zlib: self.rng.random(),
-                    chunks: self.rng.random_range(0..3),
-                }),
+                3 | 4 => steps.push(self.settings()),
                 _ => {}
             }
         }
         steps
+    }
+
+    fn settings(&mut self) -> Step {
+        let (algorithm, chunks) = (self.rng.random_range(0..4), self.rng.random_range(0..3));
+        Step::Settings { algorithm, zlib: self.rng.random(), chunks }
     }
 
     fn edits(&mut self) -> Vec<Edit> {
@@ -251,13 +256,19 @@ impl Generator {
             },
             56..65 => Edit::Remove(Path(self.existing())),
             65..74 => {
-                let target = self.existing();
                 let name = self.name();
+                // Several links of one file meet in a directory.
+                if let Some((path, target)) = self.last_link.clone().filter(|_| self.rng.random()) {
+                    let home = split(&path.0).map_or(&b""[..], |(home, _)| home);
+                    return Edit::Link(Path(join(home, &name)), target);
+                }
+                let target = self.existing();
                 let path = match split(&target) {
                     Some((home, _)) if self.rng.random_ratio(2, 3) => Path(join(home, &name)),
                     _ if self.rng.random_ratio(1, 4) => Path(self.existing()),
                     _ => self.new_path(),
                 };
+                self.last_link = Some((path.clone(), Path(target.clone())));
                 Edit::Link(path, Path(target))
             }
             74..79 => Edit::Put(self.new_path(), What::Symlink(Path(self.name())), meta),
