@@ -97,7 +97,8 @@ impl Reader<'_> {
         self.summary.entries += 1;
         self.summary.bytes = self.summary.bytes.saturating_add(map.size);
         self.summary.ignored_attributes += ignored_attributes;
-        if self.summary.entries > self.limits.entries {
+        // One name can imply two thousand directories, which have to be made as well.
+        if self.summary.entries.max(self.tree.len()) > self.limits.entries {
             return Err(self.stream.limit("entries", self.limits.entries));
         }
         // Holes cost nothing in the archive, but everything to whoever stores them.

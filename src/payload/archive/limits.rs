@@ -5,7 +5,7 @@
 pub struct ArchiveLimits {
     /// Most bytes unpacked, with headers, padding and the holes of sparse files.
     pub total_bytes: u64,
-    /// Most entries. Each one's path is remembered, some 100 to 200 bytes.
+    /// Most entries, and most paths with the directories that these imply. Each takes 16 bytes of a table.
     pub entries: u64,
     /// Most bytes of one file, holes included.
     pub file_bytes: u64,

@@ -4,12 +4,18 @@
 //! publisher writes: no path is a directory and something else, nothing lies below a symbolic link.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+
+use sha2::{Digest, Sha256};
 
 use super::error::{Refusal, shown};
 use crate::domain::tree::EntryPath;
 
 /// The longest target that Linux takes in a symbolic link.
 const MAX_TARGET: usize = 4095;
+
+/// Bytes that are remembered of links which climb: those of real software take thousands.
+const MAX_CLIMBS: usize = 16 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
@@ -26,10 +32,36 @@ struct Climb {
     through: EntryPath,
 }
 
+/// Stands for a path: there may be millions, each up to 4000 bytes long. The hash is keyed with what no archive can know,
+/// so nobody can make up two paths that have the same.
+type Key = [u8; 15];
+
+/// Takes the first bytes of a key as they are: they are a hash already.
+#[derive(Default)]
+struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        let mut first = [0; 8];
+        first.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        self.0 = u64::from_le_bytes(first);
+    }
+
+    // The length of a key is always the same.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// All paths of an archive so far, relative to the directory where it goes.
 pub(super) struct Tree {
-    seen: HashMap<EntryPath, Seen>,
+    seen: HashMap<Key, Seen, BuildHasherDefault<FirstBytes>>,
+    /// A hash function that has taken in its key.
+    keyed: Sha256,
     climbs: Vec<Climb>,
+    climbs_bytes: usize,
     /// The parts of that directory's absolute path on a client.
     absolute: Vec<Vec<u8>>,
 }
@@ -39,7 +71,26 @@ impl Tree {
     pub(super) fn new(base: &EntryPath, absolute_root: &str) -> Self {
         let root = parts(absolute_root.as_bytes());
         let absolute = root.chain(base.parts()).map(<[u8]>::to_vec).collect();
-        Self { seen: HashMap::new(), climbs: Vec::new(), absolute }
+        let random = RandomState::new();
+        let keyed = [0_u8, 1].map(|half| random.hash_one(half).to_le_bytes());
+        let keyed = Sha256::new().chain_update(keyed.as_flattened());
+        Self { seen: HashMap::default(), keyed, climbs: Vec::new(), climbs_bytes: 0, absolute }
+    }
+
+    /// Paths that are known, directories among them that are only implied.
+    pub(super) fn len(&self) -> u64 {
+        self.seen.len() as u64
+    }
+
+    fn key(&self, path: &EntryPath) -> Key {
+        let digest = self.keyed.clone().chain_update(path.as_bytes()).finalize();
+        let mut key = Key::default();
+        key.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        key
+    }
+
+    fn seen(&self, path: &EntryPath) -> Option<Seen> {
+        self.seen.get(&self.key(path)).copied()
     }
 
     /// Takes a directory; again is allowed, and so is the base itself.
@@ -70,7 +121,7 @@ impl Tree {
         if to == *path {
             return refuse("which is itself");
         }
-        match self.seen.get(&to) {
+        match self.seen(&to) {
             Some(Seen::File) => {}
             Some(Seen::Directory) => return refuse("which is a directory"),
             Some(Seen::Symlink) => return refuse("which is a symbolic link"),
@@ -85,7 +136,7 @@ impl Tree {
         for Climb { link, through } in &self.climbs {
             let mut step = Some(through.clone());
             while let Some(path) = step {
-                if self.seen.get(&path) == Some(&Seen::Symlink) {
+                if self.seen(&path) == Some(Seen::Symlink) {
                     return Err((link.clone(), Refusal::ClimbsThroughLink { through: path }));
                 }
                 step = path.parent();
@@ -101,7 +152,7 @@ impl Tree {
         let mut missing = Vec::new();
         let mut above = path.parent();
         while let Some(directory) = above.filter(|directory| !directory.is_base()) {
-            match self.seen.get(&directory) {
+            match self.seen(&directory) {
                 // What is above a known directory is known to be one.
                 Some(Seen::Directory) => break,
                 Some(Seen::File) => return Err(Refusal::Collision { path: directory }),
@@ -111,13 +162,16 @@ impl Tree {
             above = directory.parent();
             missing.push(directory);
         }
-        if let Some(old) = self.seen.get(path)
+        let key = self.key(path);
+        if let Some(old) = self.seen.get(&key)
             && (*old == Seen::Directory) != (new == Seen::Directory)
         {
             return Err(Refusal::Collision { path: path.clone() });
         }
-        self.seen.extend(missing.into_iter().map(|directory| (directory, Seen::Directory)));
-        self.seen.insert(path.clone(), new);
+        for directory in missing {
+            self.seen.insert(self.key(&directory), Seen::Directory);
+        }
+        self.seen.insert(key, new);
         Ok(())
     }
 
@@ -146,6 +200,10 @@ impl Tree {
             }
             if from_target > 0 {
                 if let Ok(through) = EntryPath::new(&at.join(&b'/')) {
+                    self.climbs_bytes += size_of::<Climb>() + path.as_bytes().len() + through.as_bytes().len();
+                    if self.climbs_bytes > MAX_CLIMBS {
+                        return Err(Refusal::LinkTarget("climbs with `..`, as too many links of this archive do"));
+                    }
                     self.climbs.push(Climb { link: path.clone(), through });
                 }
                 from_target -= 1;
@@ -233,6 +291,13 @@ mod tests {
         tree.directory(&path("a/b")).unwrap();
         tree.symlink(&path("fine"), b"a/b/../b/../c").unwrap();
         assert!(tree.finish().is_ok());
+    }
+
+    #[test]
+    fn what_is_remembered_of_climbing_links_is_bounded() {
+        let (mut tree, target) = (tree(), "a/../".repeat(800));
+        let refused = (0..5000).find_map(|number| tree.symlink(&path(&number.to_string()), target.as_bytes()).err());
+        assert!(matches!(refused, Some(Refusal::LinkTarget(_))), "{refused:?}");
     }
 
     #[test]
