@@ -187,8 +187,8 @@ pub trait Transaction: Send {
     /// Waits until everything that was put or linked is in the change set. Its errors are those of earlier entries.
     fn settle(&mut self) -> Result<(), PublisherError>;
 
-    /// What the change set touches, sorted by path; complete once it is settled.
-    fn changes(&self) -> Vec<ChangedPath>;
+    /// Calls with each path that the change set touches, sorted by path; complete once it is settled.
+    fn changes(&self, visit: &mut dyn FnMut(ChangedPath)) -> Result<(), PublisherError>;
 
     /// Publishes the change set as one revision, tagged with the key that the transaction was opened with. Everything is
     /// on stable storage when it returns.

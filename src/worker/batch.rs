@@ -15,8 +15,7 @@ use crate::domain::batch::Intent;
 use crate::domain::ids::BatchId;
 use crate::domain::outcome::{JobOutcome, Outcome};
 use crate::domain::protocol::{ClaimReply, IntentRequest, OutcomeRequest};
-use crate::domain::tree::ChangedPath;
-use crate::publisher::Transaction;
+use crate::publisher::{PublisherError, Transaction};
 
 /// Changed paths that are named in the log.
 const LISTED_PATHS: usize = 50;
@@ -81,14 +80,19 @@ async fn attempt(
         Err(outcome) => return outcome,
     };
     crate::crash::point("worker.staged");
-    let (changes, staged) = (transaction.changes(), transaction.progress());
+    let described = stage::blocking(move || Changed::of(&*transaction).map(|changed| (transaction, changed))).await;
+    let (transaction, changed) = match described {
+        Ok(described) => described,
+        Err(outcome) => return outcome,
+    };
+    let staged = transaction.progress();
     for log in logs {
-        describe(log, &changes).await;
+        describe(log, &changed).await;
     }
     let intent = Intent {
         base_revision: transaction.base().number,
         base_root_hash: transaction.base().root_hash.clone(),
-        changed_paths_digest: digest(&changes),
+        changed_paths_digest: changed.digest,
     };
     if let Err(outcome) = permission(worker, batch, claim, intent, stop).await {
         abort(transaction).await;
@@ -115,7 +119,7 @@ async fn attempt(
     crate::crash::point("worker.published");
     match published {
         Ok((Outcome::Succeeded { revision, root_hash, mut outputs }, published_in)) => {
-            outputs.insert("paths_changed".into(), changes.len().to_string());
+            outputs.insert("paths_changed".into(), changed.count.to_string());
             outputs.insert("staged_files".into(), staged.files().to_string());
             outputs.insert("staged_bytes".into(), staged.bytes().to_string());
             outputs.insert("staging_ms".into(), staged_in.as_millis().to_string());
@@ -181,23 +185,38 @@ async fn report(worker: &Worker, batch: BatchId, claim: &ClaimReply, outcome: &O
     }
 }
 
-async fn describe(log: &AttemptLog, changes: &[ChangedPath]) {
-    log.line(format!("{} paths change", changes.len())).await;
-    for change in changes.iter().take(LISTED_PATHS) {
-        log.line(change.to_string()).await;
+async fn describe(log: &AttemptLog, changed: &Changed) {
+    log.line(format!("{} paths change", changed.count)).await;
+    for change in &changed.first {
+        log.line(change.clone()).await;
     }
-    if changes.len() > LISTED_PATHS {
-        log.line(format!("… and {} more", changes.len() - LISTED_PATHS)).await;
+    if changed.count > LISTED_PATHS {
+        log.line(format!("… and {} more", changed.count - LISTED_PATHS)).await;
     }
 }
 
-fn digest(changes: &[ChangedPath]) -> String {
-    let mut hasher = Sha256::new();
-    for change in changes {
-        hasher.update(change.to_string());
-        hasher.update([0]);
+/// What is told of a change set, which can have millions of paths.
+struct Changed {
+    count: usize,
+    first: Vec<String>,
+    digest: String,
+}
+
+impl Changed {
+    /// Blocks.
+    fn of(transaction: &dyn Transaction) -> Result<Self, PublisherError> {
+        let (mut count, mut first, mut hasher) = (0, Vec::new(), Sha256::new());
+        transaction.changes(&mut |change| {
+            let line = change.to_string();
+            hasher.update(&line);
+            hasher.update([0]);
+            count += 1;
+            if first.len() < LISTED_PATHS {
+                first.push(line);
+            }
+        })?;
+        Ok(Self { count, first, digest: hex::encode(hasher.finalize()) })
     }
-    hex::encode(hasher.finalize())
 }
 
 fn summary(outcome: &Outcome) -> String {

@@ -249,7 +249,7 @@ async fn run_script(
 }
 
 /// Runs a publisher's call on a thread that may block. A transaction inside a failed call is dropped, and so aborted.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, PublisherError> + Send + 'static,
 ) -> Result<T, Outcome> {
     match tokio::task::spawn_blocking(work).await {

@@ -64,6 +64,7 @@ impl NativeTransaction {
         let lease = lease.map_err(|error| conflict(&EntryPath::base(), error.to_string()))?;
         let manifest = draft.base().manifest();
         let base = Revision { number: manifest.revision, root_hash: manifest.root_hash.to_string() };
+        let changes = Changes::open(scratch)?;
         let mut transaction = Self {
             repository: repository.clone(),
             lease,
@@ -75,7 +76,7 @@ impl NativeTransaction {
             key: key.to_owned(),
             base,
             now,
-            changes: Changes::default(),
+            changes,
             queue: Queue::default(),
             checked_parent: None,
             made_parent: None,
@@ -150,17 +151,16 @@ impl NativeTransaction {
         match put {
             Ok(Put::Added) => self.changes.added(path),
             Ok(Put::Replaced) => self.changes.modified(path, is_directory),
-            Ok(Put::Unchanged) => {}
-            Err(error) => return Err(self.edit_failed(error)),
+            Ok(Put::Unchanged) => Ok(()),
+            Err(error) => Err(self.edit_failed(error)),
         }
-        Ok(())
     }
 
     /// Removes an entry and notes the change.
     pub(super) fn erase(&mut self, path: &EntryPath) -> Result<bool, PublisherError> {
         (self.checked_parent, self.made_parent) = (None, None);
         match self.draft.tree().remove(path.as_bytes()) {
-            Ok(true) => self.changes.removed(path),
+            Ok(true) => self.changes.removed(path)?,
             Ok(false) => return Ok(false),
             Err(error) => return Err(self.edit_failed(error)),
         }
@@ -198,7 +198,7 @@ impl NativeTransaction {
                 xattrs: Xattrs::new(),
             };
             match self.draft.tree().put(parent.as_bytes(), &entry) {
-                Ok(_) => self.changes.added(&parent),
+                Ok(_) => self.changes.added(&parent)?,
                 Err(error) => return Err(self.edit_failed(error)),
             }
         }
@@ -370,8 +370,8 @@ impl Transaction for NativeTransaction {
         self.drain(true)
     }
 
-    fn changes(&self) -> Vec<ChangedPath> {
-        self.changes.list()
+    fn changes(&self, visit: &mut dyn FnMut(ChangedPath)) -> Result<(), PublisherError> {
+        self.changes.each(visit)
     }
 
     fn publish(mut self: Box<Self>, message: &str) -> Result<Revision, PublisherError> {

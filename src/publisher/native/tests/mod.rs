@@ -95,7 +95,9 @@ fn put_file(transaction: &mut dyn Transaction, at: &str, content: &str) -> Resul
 
 fn shown(transaction: &mut dyn Transaction) -> Vec<String> {
     transaction.settle().unwrap();
-    transaction.changes().iter().map(ToString::to_string).collect()
+    let mut shown = Vec::new();
+    transaction.changes(&mut |change| shown.push(change.to_string())).unwrap();
+    shown
 }
 
 fn why(result: Result<impl Sized, PublisherError>) -> String {

@@ -147,8 +147,8 @@ fn content_that_breaks_off_or_has_another_size_is_the_payload_s_fault() {
 #[test]
 fn an_empty_change_set_is_published_too_since_its_tag_is_the_proof() {
     let world = World::new();
-    let transaction = world.open("/", "cj-1");
-    assert!(transaction.changes().is_empty());
+    let mut transaction = world.open("/", "cj-1");
+    assert!(shown(&mut *transaction).is_empty());
     assert_eq!(transaction.publish("").unwrap().number, 2);
     assert!(world.sandbox.reader().tag("cj-1").unwrap().is_some());
     world.check();
