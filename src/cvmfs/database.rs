@@ -12,6 +12,12 @@ use super::Error;
 /// Most bytes of a row: ours stay below 200 KiB, of which extended attributes are nearly all.
 const MOST_ROW_BYTES: i32 = 16 << 20;
 
+/// Bytes of a page of the files that we make; the real tools have the same.
+pub(crate) const PAGE_BYTES: u64 = 4096;
+
+/// Bytes of pages that a file being edited has in memory.
+pub(crate) const CACHE_BYTES: u64 = 32 << 20;
+
 /// TEXT of any bytes. CernVM-FS binds names with their length and never looks at the encoding, so a name that is not
 /// UTF-8 stands in the column as it is.
 pub(crate) struct Text<'a>(pub(crate) &'a [u8]);
@@ -65,7 +71,7 @@ impl Database {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let database = Self::open(path, flags, what.into())?;
         // Before the first table: the size of a page cannot change later.
-        database.run("PRAGMA page_size = 4096;")?;
+        database.run(&format!("PRAGMA page_size = {PAGE_BYTES};"))?;
         database.no_journal()?;
         database.begin()?;
         database.run("CREATE TABLE properties (key TEXT, value TEXT, CONSTRAINT pk_properties PRIMARY KEY (key));")?;
@@ -104,10 +110,11 @@ impl Database {
     }
 
     fn no_journal(&self) -> Result<(), Error> {
-        self.run(
+        let cache = CACHE_BYTES >> 10;
+        self.run(&format!(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; \
-             PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32768; PRAGMA foreign_keys = OFF;",
-        )
+             PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{cache}; PRAGMA foreign_keys = OFF;",
+        ))
     }
 
     /// Runs statements that give no rows that matter.

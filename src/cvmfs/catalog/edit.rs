@@ -8,7 +8,7 @@ use std::path::Path;
 use rusqlite::params;
 
 use super::super::Error;
-use super::super::database::Database;
+use super::super::database::{CACHE_BYTES, Database, PAGE_BYTES};
 use super::super::hash::ContentHash;
 use super::path::split;
 use super::{Catalog, Chunk, Counters, Entry, Flags, NestedCatalog, PathHash, Statistics, schema};
@@ -58,6 +58,15 @@ impl CatalogEditor {
     /// The counters as they are now.
     pub(crate) fn statistics_mut(&mut self) -> &mut Statistics {
         &mut self.statistics
+    }
+
+    /// Bytes of its pages that may be in memory.
+    pub(crate) fn cached(&self) -> Result<u64, Error> {
+        let database = &self.catalog.database;
+        let pages =
+            || database.connection.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get::<_, i64>(0));
+        let pages = pages().map_err(database.failed("read"))?;
+        Ok((pages.cast_unsigned() * PAGE_BYTES).min(CACHE_BYTES))
     }
 
     /// Everything in it and below it.

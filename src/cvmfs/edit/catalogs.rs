@@ -15,6 +15,12 @@ use super::super::object;
 /// Catalogs that are open at once: each has a file descriptor and a cache of pages.
 const MOST_OPEN: usize = 24;
 
+/// Bytes of pages that all of them may have in memory.
+const MOST_CACHED: u64 = 64 << 20;
+
+/// Uses of catalogs after which it is looked at how much that is.
+const LOOK_AFTER: u64 = 1024;
+
 /// The root catalog's place.
 pub(super) const ROOT: usize = 0;
 
@@ -96,6 +102,9 @@ impl Catalogs {
     pub(super) fn editor(&mut self, at: usize) -> Result<&mut CatalogEditor, Error> {
         self.clock += 1;
         let clock = self.clock;
+        if clock.is_multiple_of(LOOK_AFTER) {
+            self.bound_memory(at)?;
+        }
         if self.node(at).editor.is_none() {
             self.park_one()?;
             let editor = CatalogEditor::open(&self.node(at).file, "the copy of a catalog")?;
@@ -238,13 +247,37 @@ impl Catalogs {
         self.node_mut(at).editor.take().map_or(Ok(()), CatalogEditor::park)
     }
 
-    /// Parks the catalog that was not used for longest, if too many are open.
-    fn park_one(&mut self) -> Result<(), Error> {
+    /// Parks the catalogs that were not used for longest while too much of them is in memory, but never the one in use.
+    fn bound_memory(&mut self, in_use: usize) -> Result<(), Error> {
+        let mut open = self.open_ones();
+        open.sort_unstable();
+        let mut cached = Vec::new();
+        for (_, at) in open {
+            let bytes = self.node(at).editor.as_ref().map_or(Ok(0), CatalogEditor::cached)?;
+            cached.push((at, bytes));
+        }
+        let mut sum: u64 = cached.iter().map(|(_, bytes)| bytes).sum();
+        for (at, bytes) in cached {
+            if sum > MOST_CACHED && at != in_use {
+                self.park(at)?;
+                sum -= bytes;
+            }
+        }
+        Ok(())
+    }
+
+    /// The catalogs that are open, by when each was used.
+    fn open_ones(&self) -> Vec<(u64, usize)> {
         let open = self.nodes.iter().enumerate().filter_map(|(at, node)| {
             let node = node.as_ref().filter(|node| node.editor.is_some())?;
             Some((node.used, at))
         });
-        let open: Vec<_> = open.collect();
+        open.collect()
+    }
+
+    /// Parks the catalog that was not used for longest, if too many are open.
+    fn park_one(&mut self) -> Result<(), Error> {
+        let open = self.open_ones();
         if open.len() < MOST_OPEN {
             return Ok(());
         }
