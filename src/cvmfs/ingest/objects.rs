@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::hash::{ContentHash, ObjectKind};
@@ -22,7 +22,7 @@ pub(super) struct Objects {
     base: PathBuf,
     directory: PathBuf,
     table: Mutex<Table>,
-    files: AtomicU64,
+    files: AtomicU32,
     /// Whether an object that is there is read before it is relied on.
     verify_known: bool,
     pub(super) counters: Counters,
@@ -32,7 +32,7 @@ pub(super) struct Objects {
 #[derive(Debug, Default)]
 struct Table {
     /// The number of the file of each staged object.
-    staged: HashMap<(ContentHash, ObjectKind), u64>,
+    staged: HashMap<(ContentHash, ObjectKind), u32>,
     /// Objects that were there: whoever stored them may not have synced them.
     relied_on: HashSet<(ContentHash, ObjectKind)>,
 }
@@ -50,7 +50,7 @@ pub(super) struct Counters {
 pub(super) struct NewFile {
     pub(super) file: File,
     path: PathBuf,
-    number: u64,
+    number: u32,
     kept: bool,
 }
 
@@ -73,7 +73,7 @@ impl Objects {
             .tempdir_in(&txn)
             .map_err(Error::io(format!("make a directory in {}", txn.display())))?
             .keep();
-        let (table, files, counters) = (Mutex::default(), AtomicU64::new(0), Counters::default());
+        let (table, files, counters) = (Mutex::default(), AtomicU32::new(0), Counters::default());
         Ok(Self { base: base.to_owned(), directory, table, files, verify_known, counters })
     }
 
@@ -82,6 +82,7 @@ impl Objects {
     }
 
     pub(super) fn create(&self) -> io::Result<NewFile> {
+        // Four thousand million files are more than a file system has room for, and a name in use is an error.
         let number = self.files.fetch_add(1, Ordering::Relaxed);
         let path = self.path(number);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path)?;
@@ -91,7 +92,7 @@ impl Objects {
         Ok(new)
     }
 
-    fn path(&self, number: u64) -> PathBuf {
+    fn path(&self, number: u32) -> PathBuf {
         self.directory.join(number.to_string())
     }
 
