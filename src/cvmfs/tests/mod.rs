@@ -6,6 +6,7 @@ mod crash;
 mod diff;
 mod gc;
 mod golden;
+mod large;
 mod power;
 mod property;
 mod publish;
