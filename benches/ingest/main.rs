@@ -1,7 +1,7 @@
 //! How fast content gets into a repository, beside what the machine can do at best, measured in the same run.
 //!
-//! `cargo bench --bench ingest [-- --quick] [--only WORD] [--tree DIRECTORY] [--samples N]` prints one JSON object in each
-//! line. `--tree` is the real tree that is ingested (otherwise the sources of this program's dependencies, or `/usr`).
+//! `cargo bench --bench ingest [-- --quick] [--only WORD] [--tree DIRECTORY] [--samples N] [--files N]` prints one
+//! JSON object in each line. `--files` is the number of files in the rows that are about numbers (100,000). `--tree` is the real tree that is ingested (otherwise the sources of this program's dependencies, or `/usr`).
 //! `CONVEYOR_BENCH_CVMFS_REPOSITORY=NAME` lets `cvmfs_server` ingest the same into a repository of this machine, if it is
 //! installed. Each row runs in a process of its own, so that its peak memory is its own. docs/performance.md says what
 //! the figures mean.
@@ -30,7 +30,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| arguments.iter().position(|word| word == name).and_then(|at| arguments.get(at + 1));
     let quick = arguments.iter().any(|word| word == "--quick");
-    let rows = rows(quick, value("--tree").map(PathBuf::from));
+    let many = value("--files").map_or(if quick { 500 } else { 100_000 }, |text| text.parse().unwrap());
+    let rows = rows(quick, value("--tree").map(PathBuf::from), many);
     if let Some(name) = value(CHILD) {
         let row = rows.into_iter().find(|row| row.name() == name.as_str()).unwrap();
         let way = value("--way").unwrap();
@@ -48,7 +49,7 @@ fn main() {
 fn measure(row: &Row, samples: usize, arguments: &[String], directory: &Path) {
     eprintln!("{}: {}", row.name(), row.description());
     let mut floors = floor::Floors::default();
-    let mut runs = [("engine", Vec::new()), ("publish", Vec::new())];
+    let mut runs = [("engine", Vec::new()), ("publish", Vec::new()), ("archive", Vec::new())];
     for _ in 0..samples {
         floors.measure(row, directory);
         for (way, results) in &mut runs {

@@ -1,6 +1,5 @@
 //! Our ways of taking in a row, each once in this process.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use conveyor::cvmfs::ingest::{Ingest, IngestSettings, Progress};
@@ -8,6 +7,7 @@ use conveyor::cvmfs::stratum0::{CreateOptions, Stratum0};
 use conveyor::domain::ids::BatchId;
 use conveyor::domain::names::{LeasePath, RepositoryName};
 use conveyor::domain::tree::{Attributes, EntryKind, EntryMeta, EntryPath};
+use conveyor::payload::archive::{self, ArchiveItem, ArchiveLimits};
 use conveyor::publisher::Publisher;
 use conveyor::publisher::native::NativePublisher;
 use serde_json::json;
@@ -48,19 +48,28 @@ pub(crate) fn once(row: &Row, way: &str) {
         let publisher = NativePublisher::new(folder.path().to_owned(), keys);
         let key = BatchId(uuid::Uuid::now_v7()).key();
         let mut transaction = publisher.open(&name, &LeasePath::root(), &key, &scratch).unwrap();
-        let mut seen = BTreeSet::new();
-        row.each(|path, size, content| {
-            for (at, _) in path.match_indices('/') {
-                if seen.insert(path[..at].to_owned()) {
-                    let path = EntryPath::new(&path.as_bytes()[..at]).unwrap();
-                    let meta = EntryMeta { mode: 0o755, ..META };
-                    transaction.put(&path, &meta, &EntryKind::Directory, &mut std::io::empty()).unwrap();
+        if way == "archive" {
+            let source = row.archive();
+            let limits = ArchiveLimits::default();
+            let read = archive::read(source, &limits, &EntryPath::base(), "/cvmfs/bench", &mut |entry, content| {
+                if let ArchiveItem::Node(EntryKind::File { size }) = &entry.item {
+                    (files, bytes) = (files + 1, bytes + size);
                 }
-            }
-            let path = EntryPath::new(path.as_bytes()).unwrap();
-            transaction.put(&path, &META, &EntryKind::File { size }, content).unwrap();
-            (files, bytes) = (files + 1, bytes + size);
-        });
+                match &entry.item {
+                    ArchiveItem::Node(kind) => transaction.put(&entry.path, &entry.meta, kind, content),
+                    ArchiveItem::HardLink { to } => transaction.link(&entry.path, to),
+                }
+            });
+            read.unwrap();
+        } else {
+            row.each(|path, size, content| {
+                let path = EntryPath::new(path.as_bytes()).unwrap();
+                transaction.put(&path, &META, &EntryKind::File { size }, content).unwrap();
+                (files, bytes) = (files + 1, bytes + size);
+            });
+        }
+        transaction.settle().unwrap();
+        transaction.changes(&mut |change| drop(std::hint::black_box(change))).unwrap();
         let publish = Instant::now();
         transaction.publish("bench").unwrap();
         (Progress::default(), publish.elapsed().as_secs_f64() * 1e3)

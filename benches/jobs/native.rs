@@ -32,6 +32,8 @@ pub(crate) fn run(scale: Scale) {
     for entries in scale.pick(vec![1, 1_000, 50_000], vec![1, 100]) {
         one_file(entries, scale.pick(21, 3));
     }
+    nested(scale.pick(50, 2), scale.pick(1_000, 10), scale.pick(21, 3));
+    history(scale.pick(1_000, 10));
     ingest(scale.pick(1_000, 100), scale.pick(11, 1));
 }
 
@@ -78,6 +80,41 @@ fn one_file(entries: usize, samples: usize) {
     let more = json!({ "p90": quantile(&ours, 0.9), "samples": samples });
     let floor = Some(("five files written and synced one by one", median(&floors)));
     figure(&format!("native publish of one file into {entries} entries, p50"), median(&ours), "ms", floor, more);
+}
+
+/// One file into one of many nested catalogs.
+fn nested(catalogs: usize, entries: usize, samples: usize) {
+    let place = Place::new();
+    let marker = |catalog| (format!("fill/{catalog}/.cvmfscatalog"), &b""[..]);
+    let file = |catalog, number| (format!("fill/{catalog}/{number}"), &b"same\n"[..]);
+    place.publish((0..catalogs).flat_map(|catalog| {
+        std::iter::once(marker(catalog)).chain((0..entries).map(move |number| file(catalog, number)))
+    }));
+    let (mut ours, mut floors) = (Vec::new(), Vec::new());
+    for sample in 0..samples {
+        let content = format!("content {sample}\n");
+        floors.push(files_ms(place.folder.path(), FILES_OF_A_PUBLISH + 1, content.as_bytes()));
+        let path = format!("fill/{}/new-{sample}", sample % catalogs);
+        ours.push(place.publish(std::iter::once((path, content.as_bytes()))));
+    }
+    let more = json!({ "p90": quantile(&ours, 0.9), "samples": samples });
+    let floor = Some(("six files written and synced one by one", median(&floors)));
+    let name = format!("native publish of one file into {catalogs} nested catalogs of {entries} entries, p50");
+    figure(&name, median(&ours), "ms", floor, more);
+}
+
+/// What it costs that history and reflog grow with each publish.
+fn history(publishes: usize) {
+    let place = Place::new();
+    let publish = |number: usize| {
+        let content = format!("content {number}\n");
+        place.publish(std::iter::once(("file".to_owned(), content.as_bytes())))
+    };
+    let all: Vec<_> = (0..publishes).map(publish).collect();
+    let some = publishes.div_ceil(20);
+    let first = Some(("the first publishes of this repository", median(&all[..some])));
+    let name = format!("native publish of one file after {publishes} others, p50");
+    figure(&name, median(&all[publishes - some..]), "ms", first, json!({ "samples": some }));
 }
 
 fn ingest(files: usize, samples: usize) {
