@@ -137,8 +137,8 @@ impl Transaction for IdleTransaction {
         Ok(())
     }
 
-    fn changes(&self) -> Vec<ChangedPath> {
-        Vec::new()
+    fn changes(&self, _: &mut dyn FnMut(ChangedPath)) -> Result<(), PublisherError> {
+        Ok(())
     }
 
     fn publish(self: Box<Self>, _: &str) -> Result<Revision, PublisherError> {

@@ -148,23 +148,31 @@ impl NativeTransaction {
         is_directory: bool,
         put: Result<Put, EditError>,
     ) -> Result<(), PublisherError> {
-        match put {
+        let noted = match put {
             Ok(Put::Added) => self.changes.added(path),
             Ok(Put::Replaced) => self.changes.modified(path, is_directory),
             Ok(Put::Unchanged) => Ok(()),
-            Err(error) => Err(self.edit_failed(error)),
-        }
+            Err(error) => return Err(self.edit_failed(error)),
+        };
+        self.noted(noted)
+    }
+
+    /// What is changed but not noted must not be published.
+    fn noted(&mut self, noted: Result<(), PublisherError>) -> Result<(), PublisherError> {
+        self.broken |= noted.is_err();
+        noted
     }
 
     /// Removes an entry and notes the change.
     pub(super) fn erase(&mut self, path: &EntryPath) -> Result<bool, PublisherError> {
         (self.checked_parent, self.made_parent) = (None, None);
         match self.draft.tree().remove(path.as_bytes()) {
-            Ok(true) => self.changes.removed(path)?,
+            Ok(true) => {}
             Ok(false) => return Ok(false),
             Err(error) => return Err(self.edit_failed(error)),
         }
-        Ok(true)
+        let noted = self.changes.removed(path);
+        self.noted(noted).map(|()| true)
     }
 
     fn edit_failed(&mut self, error: EditError) -> PublisherError {
@@ -197,10 +205,11 @@ impl NativeTransaction {
                 gid: self.owner.gid,
                 xattrs: Xattrs::new(),
             };
-            match self.draft.tree().put(parent.as_bytes(), &entry) {
-                Ok(_) => self.changes.added(&parent)?,
-                Err(error) => return Err(self.edit_failed(error)),
+            if let Err(error) = self.draft.tree().put(parent.as_bytes(), &entry) {
+                return Err(self.edit_failed(error));
             }
+            let noted = self.changes.added(&parent);
+            self.noted(noted)?;
         }
         self.made_parent = path.parent();
         Ok(())
