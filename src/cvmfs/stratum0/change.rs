@@ -66,13 +66,8 @@ impl Change {
         let reflog_is_current = repair::settle(&directory, reader.manifest(), lock.spool())?;
         let algorithm = settings.algorithm.unwrap_or(reader.manifest().root_hash.algorithm());
         let (compression, chunking) = (settings.compression, settings.chunking);
-        let ingest = IngestSettings {
-            algorithm,
-            compression,
-            chunking,
-            threads: 0,
-            verify_known: settings.server.is_some(),
-        };
+        let ingest =
+            IngestSettings { algorithm, compression, chunking, threads: 0, verify_known: settings.server.is_some() };
         let staging = Ingest::begin(&directory, ingest)?;
         let reader = reader.with_temporary(staging.directory().to_owned());
         Ok(Self { staging, reader, settings, keys, directory, reflog_is_current, lock })
