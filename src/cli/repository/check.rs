@@ -44,7 +44,8 @@ pub(in crate::cli) struct CheckArgs {
 /// Prints the problems, one in a line, and what was looked at. The exit code tells whether there are any.
 pub(super) fn run(args: CheckArgs, context: &Context) -> anyhow::Result<ExitCode> {
     let name = args.named.name.clone();
-    let reader = reader(&args.named.stratum0(context)?)?;
+    let stratum0 = args.named.stratum0(context)?;
+    let reader = reader(&stratum0)?;
     let cannot = || format!("cannot check repository {name}");
     let revision = args.revision.as_deref().map(|text| reader.resolve_revision(text)).transpose();
     let options = Options {
@@ -56,6 +57,7 @@ pub(super) fn run(args: CheckArgs, context: &Context) -> anyhow::Result<ExitCode
         root: revision.with_context(cannot)?.map(|revision| revision.root_hash),
         subtree: args.subtree.trim_matches('/').as_bytes().to_vec(),
         tags: true,
+        noted_reflog: stratum0.noted_reflog().with_context(cannot)?,
         now: Some(Timestamp::now().as_second()),
         ..Options::default()
     };

@@ -86,7 +86,8 @@ impl Check<'_> {
     fn reflog(&self) -> Result<(), Error> {
         let manifest = self.reader.manifest();
         let stored = self.reader.fetch().fetch(reflog::FILE).map_err(Error::io("open the reflog"))?;
-        let (stored, expected) = match (stored, manifest.reflog) {
+        let noted = self.options.noted_reflog;
+        let (stored, expected) = match (stored, noted.or(manifest.reflog)) {
             (Some(stored), Some(expected)) => (stored, expected),
             (Some(_), None) => {
                 self.say("reflog", Code::ReflogUnvouched, "the manifest has no hash of it".into());
@@ -104,7 +105,8 @@ impl Check<'_> {
         let found = reflog::hash_file(copy.path(), expected.algorithm())?;
         if found != Some(expected) {
             let found = found.map_or_else(String::new, |hash| hash.to_string());
-            self.say("reflog", Code::ReflogHash, format!("its hash is {found}, the manifest says {expected}"));
+            let says = if noted.is_some() { "what is noted in the spool directory" } else { "the manifest" };
+            self.say("reflog", Code::ReflogHash, format!("its hash is {found}, by {says} it is {expected}"));
         }
         let reflog = Reflog::open(copy.path())?;
         if let Some(name) = reflog.repository()?.filter(|name| *name != manifest.repository) {

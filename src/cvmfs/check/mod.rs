@@ -54,6 +54,9 @@ pub struct Options {
     pub tags: bool,
     /// Whether the reflog is not to be looked at: a replica's is not the one that the manifest vouches for.
     pub ignore_reflog: bool,
+    /// The hash that the reflog has by what is noted beside the repository (`Stratum0::noted_reflog`). It goes before
+    /// the manifest's, which the garbage collection of `cvmfs_server` does not renew.
+    pub noted_reflog: Option<ContentHash>,
     /// The time that whitelists are judged by, seconds since 1970. `None` leaves them alone.
     pub now: Option<i64>,
     /// Threads; 0 for as many as there are processors.

@@ -22,7 +22,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::fetch::LocalDir;
-use super::hash::ObjectKind;
+use super::hash::{ContentHash, ObjectKind};
 use super::ingest::{self, Ingest, StageError, Staged};
 use super::keys;
 use super::manifest;
@@ -73,6 +73,12 @@ impl Stratum0 {
     pub fn reader(&self, expiry: Expiry) -> Result<Reader, Error> {
         let key = keys::load_public(&self.keys, &self.name)?;
         Reader::open(Box::new(LocalDir::new(&self.directory)), &self.name, &[key], expiry)
+    }
+
+    /// The reflog's hash as `cvmfs_server` noted it in `reflog.chksum`; `None` in a repository that it does not know, or
+    /// where no note is that makes sense. This, not the manifest's `Y`, is what its tools compare the reflog with.
+    pub fn noted_reflog(&self) -> Result<Option<ContentHash>, Error> {
+        Ok(self.settings()?.server.and_then(|server| Spool(server.spool).checksum()))
     }
 
     /// How it is published.

@@ -8,6 +8,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::support::{NOW, copy_tree, golden, put};
 use crate::cvmfs::Error;
+use crate::cvmfs::check::{Code, Options, check};
 use crate::cvmfs::reader::Expiry;
 use crate::cvmfs::stratum0::{Adopted, GcOptions, Keep, NewTag, Stratum0};
 
@@ -236,7 +237,16 @@ fn a_reflog_that_their_garbage_collection_wrote_is_taken_as_it_is() {
     reflog.close().unwrap();
     let hash = crate::cvmfs::reflog::hash_file(&file, crate::cvmfs::hash::Algorithm::Sha1).unwrap().unwrap();
     fs::write(machine.spool().join("reflog.chksum"), hash.to_string()).unwrap();
+    let problems = |noted_reflog| {
+        let options = Options { noted_reflog, ..Options::default() };
+        check(&ours.reader(Expiry::Ignore).unwrap(), &options).unwrap().problems
+    };
+    assert_eq!(problems(None)[0].code, Code::ReflogHash);
+    assert_eq!(problems(ours.noted_reflog().unwrap()), []);
+    // As for their own check, the note counts, and not what the manifest says.
+    assert_eq!(problems(Some(marker))[0].code, Code::ReflogHash);
     publish(&ours, "new");
+    assert_eq!(problems(ours.noted_reflog().unwrap()), []);
     assert!(crate::cvmfs::reflog::Reflog::open(&file).unwrap().contains(&marker).unwrap(), "it was rebuilt");
 }
 
