@@ -11,6 +11,7 @@ use conveyor::client::Client;
 use conveyor::domain::ids::JobId;
 use conveyor::domain::job::spec::{JobSpec, Payload, Publish, Work};
 use conveyor::domain::names::{LeasePath, RepositoryName};
+use conveyor::domain::token::Token;
 use conveyor::http::{self, AppState, Limits};
 use conveyor::store::Store;
 use conveyor::store::logs::LogStore;
@@ -20,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Repositories that every server has.
 pub(crate) const REPOSITORIES: usize = 64;
+
+/// What opens every server.
+const TOKEN: &str = "benchmark";
 
 pub(crate) struct Server {
     pub(crate) engine: Arc<Engine>,
@@ -42,12 +46,12 @@ impl Server {
     pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let engine = engine(directory.path()).await;
+        engine.set_bootstrap_token(&Token::new(TOKEN).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, limits) = (CancellationToken::new(), Limits::default());
         let state = AppState {
             engine: Arc::clone(&engine),
-            token: None,
             anonymous_read: true,
             repositories_dir: None,
             limits: limits.clone(),
@@ -69,7 +73,7 @@ impl Server {
 
     /// A client with connections of its own.
     pub(crate) fn client(&self) -> Client {
-        Client::new(&self.url, None).unwrap()
+        Client::new(&self.url, Some(Token::new(TOKEN).unwrap())).unwrap()
     }
 
     pub(crate) async fn stop(self) {

@@ -20,6 +20,7 @@ mod query;
 mod retry;
 mod submit;
 mod tick;
+mod tokens;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +42,8 @@ pub use error::AppError;
 pub use offers::MAX_WAIT;
 use progress::Reported;
 pub use query::MAX_PAGE;
+use tokens::Keyring;
+pub use tokens::{Caller, Denied};
 
 /// What can be set about the engine.
 #[derive(Debug, Clone)]
@@ -53,6 +56,8 @@ pub struct Settings {
     pub offer_ttl: Duration,
     /// How long a lost batch may stay unreadable before a person is asked.
     pub recovery_limit: Duration,
+    /// Whether a job's submitter is the name of the token that submitted it, whatever the job says.
+    pub submitter_is_owner: bool,
 }
 
 impl Default for Settings {
@@ -62,6 +67,7 @@ impl Default for Settings {
             heartbeat: Duration::from_secs(2),
             offer_ttl: Duration::from_secs(15),
             recovery_limit: Duration::from_secs(3600),
+            submitter_is_owner: false,
         }
     }
 }
@@ -76,6 +82,7 @@ pub struct Engine {
     broker: Embedded,
     settings: Settings,
     live: Mutex<Live>,
+    keyring: Keyring,
     /// The number of the last change in [`Live::progress`].
     progress_changed: watch::Sender<u64>,
 }
@@ -120,8 +127,10 @@ impl Engine {
             broker: Embedded::default(),
             settings,
             live: Mutex::default(),
+            keyring: Keyring::default(),
             progress_changed: watch::channel(0).0,
         };
+        engine.keyring.load(engine.store.read(|db| db.tokens()).await?);
         let batches = engine.store.read(|db| db.live_batches()).await?;
         let now = engine.clock.monotonic();
         let expiry = now + engine.settings.claim_expiry;

@@ -1,6 +1,7 @@
 //! Looks at jobs and events; changes nothing.
 
 use crate::app::{AppError, Engine, job_or_not_found};
+use crate::domain::access::TokenName;
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::LoggedEvent;
 use crate::domain::job::state::StateKind;
@@ -16,6 +17,11 @@ impl Engine {
         let mut job = self.store.read(move |db| Ok::<JobView, AppError>(job_or_not_found(db, id)?.into())).await?;
         self.add_progress(std::slice::from_mut(&mut job));
         Ok(job)
+    }
+
+    /// Name of the token that submitted a job; it never changes.
+    pub async fn owner(&self, id: JobId) -> Result<Option<TokenName>, AppError> {
+        self.store.read(move |db| Ok(job_or_not_found(db, id)?.owner)).await
     }
 
     /// A page of jobs, newest first. `cursor`: what the page before gave.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::app::{AppError, Engine};
+use crate::domain::access::TokenName;
 use crate::domain::dependencies::{self, Readiness, readiness};
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::event::JobEvent;
@@ -12,8 +13,25 @@ use crate::domain::protocol::{SubmitReply, SubmittedJob};
 use crate::store::Tx;
 
 impl Engine {
-    /// Accepts jobs. When this returns, they are on stable storage.
+    /// Accepts jobs of nobody in particular, otherwise as [`Engine::submit_as`].
     pub async fn submit(&self, submission: Option<SubmissionId>, specs: Vec<JobSpec>) -> Result<SubmitReply, AppError> {
+        self.submit_as(None, submission, specs).await
+    }
+
+    /// Accepts jobs. When this returns, they are on stable storage.
+    ///
+    /// `owner`: name of the token that submits them.
+    pub async fn submit_as(
+        &self,
+        owner: Option<TokenName>,
+        submission: Option<SubmissionId>,
+        mut specs: Vec<JobSpec>,
+    ) -> Result<SubmitReply, AppError> {
+        let is_submitter = owner.as_ref().filter(|_| self.settings.submitter_is_owner);
+        if let Some(owner) = is_submitter {
+            specs.iter_mut().for_each(|spec| spec.submitter = owner.as_str().to_owned());
+        }
+        let ignore_submitter = is_submitter.is_some();
         if specs.is_empty() || specs.len() > MAX_JOBS_PER_SUBMISSION {
             let message = format!("a submission has 1 to {MAX_JOBS_PER_SUBMISSION} jobs, this one has {}", specs.len());
             return Err(AppError::invalid("bad_submission", message, "send it in several submissions"));
@@ -34,7 +52,7 @@ impl Engine {
                 let mut reply_id = None;
                 for index in order {
                     let spec = &specs[index];
-                    let submitted = match existing(tx, spec)? {
+                    let submitted = match existing(tx, spec, ignore_submitter)? {
                         Some((state, earlier)) => {
                             reply_id.get_or_insert(earlier);
                             SubmittedJob { job_id: spec.id, state, created: false }
@@ -44,7 +62,7 @@ impl Engine {
                             if let Some(missing) = dangling[index].take() {
                                 return Err(missing);
                             }
-                            let state = accept(tx, now, submission, spec)?;
+                            let state = accept(tx, now, submission, owner.as_ref(), spec)?;
                             dispatcher.touch_repository(&spec.publish().repository);
                             SubmittedJob { job_id: spec.id, state, created: true }
                         }
@@ -84,10 +102,19 @@ impl Engine {
 }
 
 /// The job that was submitted under this id before, if it is the same one.
-fn existing(tx: &Tx<'_>, spec: &JobSpec) -> Result<Option<(StateKind, SubmissionId)>, AppError> {
+///
+/// `ignore_submitter`: it is not the client's to say, and the one who asks again may have another token.
+fn existing(
+    tx: &Tx<'_>,
+    spec: &JobSpec,
+    ignore_submitter: bool,
+) -> Result<Option<(StateKind, SubmissionId)>, AppError> {
+    let is_same = |there: &JobSpec| {
+        there == spec || ignore_submitter && *there == JobSpec { submitter: there.submitter.clone(), ..spec.clone() }
+    };
     match tx.job(spec.id)? {
         None => Ok(None),
-        Some(job) if job.spec == *spec => Ok(Some((job.progress.state.kind(), job.submission))),
+        Some(job) if is_same(&job.spec) => Ok(Some((job.progress.state.kind(), job.submission))),
         Some(_) => {
             let message = format!("job {} exists with another specification", spec.id);
             Err(AppError::conflict("different_job", message, "choose a new id for a new job"))
@@ -99,6 +126,7 @@ fn accept(
     tx: &mut Tx<'_>,
     now: jiff::Timestamp,
     submission: SubmissionId,
+    owner: Option<&TokenName>,
     spec: &JobSpec,
 ) -> Result<StateKind, AppError> {
     let mut known = Vec::with_capacity(spec.dependencies.len());
@@ -115,7 +143,7 @@ fn accept(
     }
     let readiness = readiness(known);
     let first = JobEvent::Submitted { waiting: readiness != Readiness::Met, needs_approval: false };
-    let state = tx.insert_job(now, submission, spec, &first)?;
+    let state = tx.insert_job(now, submission, owner, spec, &first)?;
     if let Readiness::Unmet(dependency) = readiness
         && let Some(job) = tx.job(spec.id)?
     {

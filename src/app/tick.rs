@@ -39,7 +39,7 @@ impl Engine {
             })
             .await?;
         }
-        Ok(())
+        self.save_token_use_now_and_then(now).await
     }
 
     /// Which claims and offers are over. After a stall of this process nobody's silence proves anything: all begin anew.

@@ -21,6 +21,8 @@ mod server;
 mod serving;
 mod spec_file;
 mod submit;
+mod token;
+mod token_lists;
 mod upload;
 mod worker;
 mod working;
@@ -97,6 +99,9 @@ enum Command {
     Cancel(cancel::CancelArgs),
     /// Try jobs again that ended without success
     Retry(retry::RetryArgs),
+    /// Make, list and revoke the tokens that let people and programs in
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Run the server, which keeps and distributes the jobs
     Server(server::ServerArgs),
     /// Run a worker, which carries out jobs on a publisher
@@ -146,6 +151,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Logs(args) => logs::run(args, &context).await,
         Command::Cancel(args) => cancel::run(args, &context).await,
         Command::Retry(args) => retry::run(args, &context).await,
+        Command::Token(command) => token::run(command, &context).await,
         Command::Server(args) => server::run(args, &context).await,
         Command::Worker(args) => worker::run(args, &context).await,
         Command::Dev(args) => dev::run(args, &context).await,

@@ -26,8 +26,11 @@ pub(super) async fn run(args: ServerArgs, context: &Context) -> anyhow::Result<E
     let flags =
         ServerFlags { listen: args.listen, state_dir: args.state_dir, token_file: context.flags.token_file.clone() };
     let config = context.config.server(&flags)?;
-    if config.token.is_none() {
-        let why = "is not set; put a secret into a file that only this account can read, and name it".into();
+    if config.token.is_none() && config.tokens.is_empty() {
+        let why =
+            "is not set, and no token list ([server] tokens) is; put a secret into a file that only this account can \
+                   read and name it, or make a token list: conveyor token create --role admin --file FILE"
+                .into();
         return Err(ConfigError::Value { key: "[server] token_file".into(), why }.into());
     }
     let serving = serving::start(config, None, serving::until_signal()?).await?;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::token_lists::TokenLists;
 use crate::app::clock::{SystemClock, SystemEntropy};
 use crate::app::{Engine, Settings};
 use crate::config::ServerConfig;
@@ -43,14 +44,23 @@ pub(super) async fn start(
             "no repositories are configured: every job will be refused; add [repositories.\"NAME\"] to the configuration"
         );
     }
+    let lists = TokenLists::read(config.tokens)?;
     make_private(&config.state_dir)?;
     let store = Store::open(&config.state_dir)?;
     let logs = LogStore::open(&config.state_dir.join("logs.db"))?;
     let blobs = BlobStore::open(&config.state_dir.join("blobs"), config.max_blob_bytes)?;
-    let settings = Settings { claim_expiry: config.claim_expiry, ..Settings::default() };
+    let settings = Settings {
+        claim_expiry: config.claim_expiry,
+        submitter_is_owner: config.submitter_is_owner,
+        ..Settings::default()
+    };
     let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
     let engine =
         Arc::new(Engine::start(store, logs, Some(blobs), config.repositories, clock, entropy, settings).await?);
+    if let Some(token) = &config.token {
+        engine.set_bootstrap_token(token);
+    }
+    engine.set_file_tokens(lists.tokens());
 
     let mut listeners = Vec::new();
     for address in &config.listen {
@@ -60,7 +70,6 @@ pub(super) async fn start(
     let stop = CancellationToken::new();
     let state = AppState {
         engine: Arc::clone(&engine),
-        token: config.token.map(|token| http::Token::new(token.expose())),
         anonymous_read: config.anonymous_read,
         repositories_dir,
         limits: Limits::default(),
@@ -68,7 +77,8 @@ pub(super) async fn start(
     };
     let router = http::router(state);
     let task = tokio::spawn(async move {
-        let ticking = tokio::spawn(tick(engine));
+        let ticking = tokio::spawn(tick(Arc::clone(&engine)));
+        let watching = tokio::spawn(lists.watch(Arc::clone(&engine)));
         let stopped = stop.clone();
         let stopping = tokio::spawn(async move {
             let _ = shutdown.wait_for(|stop| *stop).await;
@@ -76,7 +86,11 @@ pub(super) async fn start(
         });
         http::serve(listeners, router, Limits::default(), stop).await;
         ticking.abort();
+        watching.abort();
         stopping.abort();
+        if let Err(error) = engine.save_token_use().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "when tokens were used last could not be stored");
+        }
     });
     Ok(Serving { addresses, task })
 }

@@ -29,8 +29,16 @@ impl Client {
     /// Tells whether the server has a blob.
     pub async fn has_blob(&self, digest: Sha256Digest) -> Result<bool, ClientError> {
         let url = self.blob_url(digest);
-        let build = || Ok(self.request(Method::HEAD, url.clone()).timeout(CALL_TIMEOUT));
-        match self.send("look for the blob", Repeat::Always, build).await {
+        let ask = async |method: Method| {
+            let build = || Ok(self.request(method.clone(), url.clone()).timeout(CALL_TIMEOUT));
+            self.send("look for the blob", Repeat::Always, build).await
+        };
+        let answer = match ask(Method::HEAD).await {
+            // The answer to HEAD cannot say why; that to GET can, and is as short.
+            Err(error) if matches!(error.status(), Some(401 | 403)) => ask(Method::GET).await,
+            answer => answer,
+        };
+        match answer {
             Ok(_) => Ok(true),
             Err(error) if error.status() == Some(404) => Ok(false),
             Err(error) => Err(error),

@@ -10,6 +10,7 @@ mod jobs;
 mod logs;
 mod retry;
 mod sse;
+mod tokens;
 mod wait;
 mod worker;
 

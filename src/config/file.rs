@@ -40,6 +40,8 @@ pub(super) struct ServerTable {
     pub(super) listen: Vec<String>,
     pub(super) state_dir: Setting<PathBuf>,
     pub(super) token_file: Setting<PathBuf>,
+    pub(super) tokens: Vec<PathBuf>,
+    pub(super) submitter: Setting<String>,
     pub(super) anonymous_read: Setting<bool>,
     pub(super) claim_expiry_s: Setting<u32>,
     pub(super) max_blob_bytes: Setting<u64>,
@@ -88,6 +90,18 @@ pub(super) struct DbTable {
     port: Setting<u16>,
 }
 
+/// Says where TOML is wrong.
+pub(super) fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let before = &text[..error.span().map_or(0, |span| span.start.min(text.len()))];
+    ConfigError::Syntax {
+        path: path.to_owned(),
+        line: before.matches('\n').count() + 1,
+        column: before.chars().rev().take_while(|c| *c != '\n').count() + 1,
+        // Not the error's own text: that quotes the line, which may hold a secret.
+        why: error.message().to_owned(),
+    }
+}
+
 impl File {
     /// Reads TOML, or JSON where the name ends in `.json` or the text begins with a brace.
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
@@ -102,12 +116,7 @@ impl File {
                 at(error.line(), error.column(), why)
             })
         } else {
-            toml::from_str(text).map_err(|error| {
-                let before = &text[..error.span().map_or(0, |span| span.start.min(text.len()))];
-                let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-                // Not the error's own text: that quotes the line, which may hold a secret.
-                at(before.matches('\n').count() + 1, column, error.message())
-            })
+            toml::from_str(text).map_err(|error| syntax_error(path, text, &error))
         }
     }
 

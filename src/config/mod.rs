@@ -5,6 +5,7 @@ mod environment;
 mod file;
 mod roles;
 mod secret;
+mod tokens;
 mod value;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::time::Duration;
 pub use environment::Environment;
 pub use roles::{ClientConfig, ClientFlags, ServerConfig, ServerFlags, WorkerConfig, WorkerFlags};
 pub use secret::read_token_file;
+pub use tokens::{Stamp, parse_token_list, read_token_list};
 
 use file::File;
 
@@ -61,6 +63,12 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
+    /// A token list that others can write.
+    #[error("{} can be written by everyone on this machine and says who may do everything", .path.display())]
+    Writable {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 impl ConfigError {
@@ -72,6 +80,7 @@ impl ConfigError {
                 Some("docs/configuration.md lists the keys; test with: conveyor check-config".into())
             }
             Self::Exposed { path } => Some(format!("take that right away: chmod o= {}", path.display())),
+            Self::Writable { path } => Some(format!("take that right away: chmod o-w {}", path.display())),
             Self::Value { .. } => None,
         }
     }

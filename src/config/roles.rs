@@ -50,8 +50,12 @@ pub struct ServerConfig {
     pub listen: Vec<SocketAddr>,
     /// Where everything durable is.
     pub state_dir: PathBuf,
-    /// What clients and workers must show.
+    /// The token that opens everything, with which the first others are made.
     pub token: Option<Token>,
+    /// Token lists.
+    pub tokens: Vec<PathBuf>,
+    /// Whether a job's submitter is the name of the token that submitted it, whatever the client says.
+    pub submitter_is_owner: bool,
     /// Whether jobs may be looked at without a token.
     pub anonymous_read: bool,
     /// How long a worker may be silent until its claims are lost.
@@ -131,6 +135,15 @@ impl Config {
             listen,
             state_dir: self.state_dir(flags.state_dir.as_ref(), &file.state_dir, "/var/lib/conveyor"),
             token,
+            tokens: file.tokens.clone(),
+            submitter_is_owner: match file.submitter.get().map(String::as_str) {
+                None | Some("client") => false,
+                Some("token") => true,
+                Some(other) => {
+                    let why = format!("is {other:?}; write \"client\" or \"token\"");
+                    return Err(ConfigError::Value { key: "[server] submitter".into(), why });
+                }
+            },
             anonymous_read: file.anonymous_read.get().copied().unwrap_or(false),
             claim_expiry: Duration::from_secs(
                 ranged("[server] claim_expiry_s", &file.claim_expiry_s, 30, 5, 3600)?.into(),

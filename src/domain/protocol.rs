@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::domain::access::{Roles, Standing, TokenDigest, TokenId, TokenName, TokenSource};
 use crate::domain::batch::Intent;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::ids::{BatchId, InstanceId, JobId, SubmissionId};
@@ -40,6 +41,10 @@ pub struct JobView {
     pub progress: Option<ProgressView>,
     /// The request it came in.
     pub submission_id: SubmissionId,
+    /// Name of the token that submitted it, which may also cancel and retry it; absent for jobs older than tokens' names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub owner: Option<TokenName>,
     /// When it was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -63,6 +68,7 @@ impl From<Job> for JobView {
             outputs: job.progress.outputs,
             progress: None,
             submission_id: job.submission,
+            owner: job.owner,
             created_at: job.created_at,
             updated_at: job.updated_at,
             spec: job.spec,
@@ -296,6 +302,72 @@ pub struct BlobReply {
 pub struct LogPosition {
     /// Bytes; the next piece begins here.
     pub end: u64,
+}
+
+/// Makes a token known. Its secret stays with whoever made it up: only its hash is sent.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// The id that stands in the token: `conveyor_ID_SECRET`, the secret being 64 random hexadecimal digits.
+    #[schema(value_type = String)]
+    pub id: TokenId,
+    /// Whose it is; the id where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub name: Option<TokenName>,
+    /// What it is good for.
+    pub roles: Roles,
+    /// `sha256:` and the hash of the whole token.
+    #[schema(value_type = String)]
+    pub sha256: TokenDigest,
+    /// A text about it.
+    #[serde(default)]
+    pub note: String,
+    /// When it stops being good; never where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A token, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenView {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: TokenId,
+    /// Whose it is.
+    #[schema(value_type = String)]
+    pub name: TokenName,
+    /// What it is good for.
+    pub roles: Roles,
+    /// Where it is kept.
+    pub source: TokenSource,
+    /// Whether it is good.
+    pub state: Standing,
+    /// A text about it.
+    pub note: String,
+    /// When it was made.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub created_at: Option<Timestamp>,
+    /// Name of the token that made it.
+    #[schema(value_type = Option<String>)]
+    pub created_by: Option<TokenName>,
+    /// When it stops being good; never where absent.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub revoked_at: Option<Timestamp>,
+    /// When it was used last, give or take a minute; of a token that is not in the database, since the server's start.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// All tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenList {
+    /// By name, then in the order in which they were made.
+    pub tokens: Vec<TokenView>,
 }
 
 /// Every error of the API.

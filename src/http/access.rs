@@ -1,54 +1,87 @@
 //! Who may use which route: one table, one check.
 
-use std::fmt;
+use std::borrow::Cow;
 
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use futures_util::StreamExt;
 
 use super::Shared;
 use super::error::ApiError;
 use super::page::{Login, html};
+use crate::app::{Caller, Denied};
+use crate::domain::access::{Role, Roles};
+use crate::domain::ids::JobId;
 
 /// What a route demands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     /// Nothing.
     Open,
-    /// To be allowed to look.
-    Read,
-    /// To be allowed to change jobs.
-    Submit,
-    /// To be a worker.
-    Worker,
+    /// This role, or one that includes it.
+    Role(Role),
+    /// `operator`, or `submit` for jobs of the same name's tokens: the handler asks [`may_steer`].
+    Steer,
+    /// `submit` or `worker`: who stores a payload looks whether it is there, who carries it out fetches it.
+    Payload,
 }
 
-use Access::{Open, Read, Submit, Worker};
+const READ: Access = Access::Role(Role::Read);
+const SUBMIT: Access = Access::Role(Role::Submit);
+const WORKER: Access = Access::Role(Role::Worker);
+const ADMIN: Access = Access::Role(Role::Admin);
+
+use Access::{Open, Payload, Steer};
+
+impl Access {
+    fn allows(self, roles: &Roles) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Role(role) => roles.include(role),
+            Self::Steer => roles.include(Role::Submit),
+            Self::Payload => roles.include(Role::Submit) || roles.include(Role::Worker),
+        }
+    }
+
+    /// What is needed, in words.
+    fn needed(self) -> &'static str {
+        match self {
+            // Never asked: everybody may.
+            Self::Open => "no role",
+            Self::Role(role) => role.as_str(),
+            Self::Steer => "submit or operator",
+            Self::Payload => "submit or worker",
+        }
+    }
+}
 
 /// Every route. One that is missing here demands the most; a test finds it.
 pub(super) const TABLE: &[(Method, &str, Access)] = &[
-    (Method::POST, "/api/v1/jobs", Submit),
-    (Method::GET, "/api/v1/jobs", Read),
-    (Method::GET, "/api/v1/jobs/{id}", Read),
-    (Method::POST, "/api/v1/jobs/{id}/cancel", Submit),
-    (Method::POST, "/api/v1/jobs/{id}/retry", Submit),
-    (Method::GET, "/api/v1/jobs/{id}/events", Read),
-    (Method::GET, "/api/v1/events", Read),
-    (Method::GET, "/api/v1/jobs/{id}/log", Read),
-    (Method::GET, "/api/v1/jobs/{id}/log/stream", Read),
-    (Method::PUT, "/api/v1/blobs/{digest}", Submit),
-    (Method::GET, "/api/v1/blobs/{digest}", Read),
-    (Method::GET, "/api/v1/fleets/{fleet}/offers", Worker),
-    (Method::POST, "/api/v1/batches/{batch}/claim", Worker),
-    (Method::POST, "/api/v1/workers/heartbeat", Worker),
-    (Method::POST, "/api/v1/batches/{batch}/intent", Worker),
-    (Method::POST, "/api/v1/batches/{batch}/outcome", Worker),
-    (Method::POST, "/api/v1/batches/{batch}/finding", Worker),
-    (Method::POST, "/api/v1/batches/{batch}/jobs/{job}/pin", Worker),
-    (Method::PUT, "/api/v1/batches/{batch}/jobs/{job}/log", Worker),
+    (Method::POST, "/api/v1/jobs", SUBMIT),
+    (Method::GET, "/api/v1/jobs", READ),
+    (Method::GET, "/api/v1/jobs/{id}", READ),
+    (Method::POST, "/api/v1/jobs/{id}/cancel", Steer),
+    (Method::POST, "/api/v1/jobs/{id}/retry", Steer),
+    (Method::GET, "/api/v1/jobs/{id}/events", READ),
+    (Method::GET, "/api/v1/events", READ),
+    (Method::GET, "/api/v1/jobs/{id}/log", READ),
+    (Method::GET, "/api/v1/jobs/{id}/log/stream", READ),
+    (Method::PUT, "/api/v1/blobs/{digest}", SUBMIT),
+    (Method::GET, "/api/v1/blobs/{digest}", Payload),
+    (Method::GET, "/api/v1/fleets/{fleet}/offers", WORKER),
+    (Method::POST, "/api/v1/batches/{batch}/claim", WORKER),
+    (Method::POST, "/api/v1/workers/heartbeat", WORKER),
+    (Method::POST, "/api/v1/batches/{batch}/intent", WORKER),
+    (Method::POST, "/api/v1/batches/{batch}/outcome", WORKER),
+    (Method::POST, "/api/v1/batches/{batch}/finding", WORKER),
+    (Method::POST, "/api/v1/batches/{batch}/jobs/{job}/pin", WORKER),
+    (Method::PUT, "/api/v1/batches/{batch}/jobs/{job}/log", WORKER),
+    (Method::POST, "/api/v1/tokens", ADMIN),
+    (Method::GET, "/api/v1/tokens", ADMIN),
+    (Method::POST, "/api/v1/tokens/{id}/revoke", ADMIN),
     (Method::GET, "/api/v1/openapi.json", Open),
     (Method::GET, "/healthz", Open),
     (Method::GET, "/readyz", Open),
@@ -56,8 +89,8 @@ pub(super) const TABLE: &[(Method, &str, Access)] = &[
     (Method::GET, "/login", Open),
     (Method::POST, "/login", Open),
     (Method::GET, "/assets/{file}", Open),
-    (Method::GET, "/", Read),
-    (Method::GET, "/jobs/{id}", Read),
+    (Method::GET, "/", READ),
+    (Method::GET, "/jobs/{id}", READ),
 ];
 
 /// Routes whose refusal is a page.
@@ -69,64 +102,88 @@ pub(super) const CHALLENGE: &str = "Bearer realm=\"conveyor\"";
 fn demanded(method: &Method, route: &str) -> Access {
     // Where GET is answered, axum answers HEAD.
     let method = if method == Method::HEAD { &Method::GET } else { method };
-    TABLE.iter().find(|(m, path, _)| m == method && *path == route).map_or(Worker, |(_, _, access)| *access)
-}
-
-/// A secret that clients send. Only its digest is kept.
-#[derive(Clone, Copy)]
-pub struct Token([u8; 32]);
-
-impl Token {
-    /// Takes the secret.
-    pub fn new(secret: &str) -> Self {
-        Self(Sha256::digest(secret).into())
-    }
-
-    /// Tells whether a secret is this one, in a time that does not depend on where they differ.
-    pub fn is(&self, secret: &str) -> bool {
-        self.0.ct_eq(&Self::new(secret).0).into()
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
-    }
+    TABLE.iter().find(|(m, path, _)| m == method && *path == route).map_or(ADMIN, |(_, _, access)| *access)
 }
 
 /// Name of the cookie that the page uses instead of a header.
 pub(super) const COOKIE: &str = "conveyor_token";
 
-/// Lets a request through that may use its route.
-pub(super) async fn check(State(state): State<Shared>, request: Request, next: Next) -> Result<Response, ApiError> {
+/// Lets a request through that may use its route. Handlers find the [`Caller`] among its extensions.
+pub(super) async fn check(State(state): State<Shared>, mut request: Request, next: Next) -> Result<Response, ApiError> {
     // What matches no route is answered with 404, and there is nothing to protect.
     let Some(route) = request.extensions().get::<MatchedPath>() else { return Ok(next.run(request).await) };
+    let is_page = PAGES.contains(&route.as_str());
     let demanded = demanded(request.method(), route.as_str());
-    let headers = request.headers();
-    let looks = matches!(*request.method(), Method::GET | Method::HEAD);
-    let proven = |token: &Token| {
-        bearer(headers).is_some_and(|secret| token.is(secret))
-            || looks && cookie(headers).is_some_and(|secret| token.is(&secret))
-    };
-    let allowed = match (demanded, &state.token) {
-        (Open, _) => true,
-        (Read, _) if state.anonymous_read => true,
-        (_, Some(token)) => proven(token),
-        // Without a token only browsers need care: a foreign page must not act through its reader.
-        (_, None) if looks || same_site(headers) => true,
-        (_, None) => {
-            return Err(ApiError::forbidden("cross_site", "this request was sent by the page of another site"));
+    if demanded == Open {
+        return Ok(next.run(request).await);
+    }
+    let proven = proven(&state, &request, demanded);
+    if let Ok(caller) = &proven {
+        tracing::Span::current().record("token.id", tracing::field::display(&caller.id));
+    }
+    let refusal = match proven {
+        Ok(caller) if demanded.allows(&caller.roles) => {
+            request.extensions_mut().insert(caller.clone());
+            return Ok(until_void(state, caller, next.run(request).await));
+        }
+        _ if demanded == READ && state.anonymous_read => return Ok(next.run(request).await),
+        Ok(caller) => ApiError::forbidden(format!(
+            "this needs the role {}, and token {} ({}) has {}",
+            demanded.needed(),
+            caller.id,
+            caller.name,
+            caller.roles
+        )),
+        Err(why) => {
+            let why = why.map_or_else(|| "the request has none".to_owned(), |denied| denied.to_string());
+            ApiError::unauthorized(format!("this needs a token with the role {}: {why}", demanded.needed()))
         }
     };
-    if allowed {
-        Ok(next.run(request).await)
-    } else if PAGES.contains(&route.as_str()) {
+    if is_page {
         // A browser shows this; it knows no other way to ask.
-        let page = html(StatusCode::UNAUTHORIZED, &Login { wrong: false });
-        Ok(([(header::WWW_AUTHENTICATE, CHALLENGE)], page).into_response())
-    } else {
-        Err(ApiError::unauthorized())
+        let page = html(refusal.status(), &Login { problem: None });
+        return Ok(([(header::WWW_AUTHENTICATE, CHALLENGE)], page).into_response());
     }
+    Err(refusal)
+}
+
+/// Who sends a request; without a token the error is empty.
+fn proven(state: &Shared, request: &Request, demanded: Access) -> Result<Caller, Option<Denied>> {
+    let headers = request.headers();
+    // A cookie comes with requests that another site's page caused, and lies in the browser: it looks, and no more.
+    let looks = demanded == READ && matches!(*request.method(), Method::GET | Method::HEAD);
+    let secret = bearer(headers).map(Cow::from).or_else(|| cookie(headers).filter(|_| looks).map(Cow::from));
+    state.engine.authenticate(&secret.ok_or(None)?).map_err(Some)
+}
+
+/// Ends a stream of events with the token that opened it: it would go on for ever.
+fn until_void(state: Shared, caller: Caller, response: Response) -> Response {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if kind.is_none_or(|kind| kind != "text/event-stream") {
+        return response;
+    }
+    response.map(|body| {
+        let void = Box::pin(async move { state.engine.until_void(&caller).await });
+        Body::from_stream(body.into_data_stream().take_until(void))
+    })
+}
+
+/// Lets through who may change this job: an operator, or whose it is.
+///
+/// What hangs on one's own jobs goes with them, also where it is another's: they asked for that when they submitted it so.
+pub(super) async fn may_steer(state: &Shared, caller: &Caller, id: JobId) -> Result<(), ApiError> {
+    if caller.roles.include(Role::Operator) {
+        return Ok(());
+    }
+    let owner = state.engine.owner(id).await?;
+    if owner.as_ref() == Some(&caller.name) {
+        return Ok(());
+    }
+    let of = owner.map_or_else(|| "nobody that is known".to_owned(), |name| name.to_string());
+    Err(ApiError::forbidden(format!(
+        "job {id} is of {of}; to change it needs the role operator, and token {} ({}) has {}",
+        caller.id, caller.name, caller.roles
+    )))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -143,14 +200,4 @@ fn cookie(headers: &HeaderMap) -> Option<String> {
         .flat_map(|value| value.split(';'))
         .find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))?;
     String::from_utf8(hex::decode(value).ok()?).ok()
-}
-
-/// Tells whether a request comes from no page at all or from one of ours.
-fn same_site(headers: &HeaderMap) -> bool {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    match headers.get(header::ORIGIN).map(|origin| origin.to_str()) {
-        None => true,
-        Some(Err(_)) => false,
-        Some(Ok(origin)) => origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host),
-    }
 }

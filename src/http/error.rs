@@ -40,13 +40,19 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, code, message, hint)
     }
 
-    pub(super) fn unauthorized() -> Self {
-        let message = "this needs the server's token, and the request has none or another one";
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message, "send the header `Authorization: Bearer TOKEN`")
+    pub(super) fn unauthorized(message: impl Into<String>) -> Self {
+        let hint =
+            "give a token: --token-file or CONVEYOR_TOKEN_FILE; over HTTP the header `Authorization: Bearer TOKEN`";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message, hint)
     }
 
-    pub(super) fn forbidden(code: &'static str, message: &str) -> Self {
-        Self::new(StatusCode::FORBIDDEN, code, message, "use the command line, or a page of this server")
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        let hint = "use a token with that role; an admin makes one: conveyor token create --role ROLE";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message, hint)
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
     }
 
     pub(super) fn not_found(code: &'static str, message: impl Into<String>, hint: &'static str) -> Self {

@@ -1,12 +1,14 @@
 //! Jobs: submit, look, cancel, retry.
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 
+use super::access::may_steer;
 use super::error::ApiError;
 use super::extract::{ApiPath, Params, bad_query, check_is_json, parse_json};
 use super::{Shared, body};
+use crate::app::Caller;
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::spec::JobSpec;
 use crate::domain::job::state::StateKind;
@@ -32,6 +34,7 @@ const LARGE: usize = 256 * 1024;
     ))]
 pub(super) async fn submit(
     State(state): State<Shared>,
+    Extension(caller): Extension<Caller>,
     mut params: Params,
     request: Request,
 ) -> Result<(StatusCode, Json<SubmitReply>), ApiError> {
@@ -46,7 +49,7 @@ pub(super) async fn submit(
     } else {
         parse_specs(&bytes)?
     };
-    let reply = state.engine.submit(submission, specs).await?;
+    let reply = state.engine.submit_as(Some(caller.name), submission, specs).await?;
     let status = if reply.jobs.iter().any(|job| job.created) { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(reply)))
 }
@@ -120,17 +123,19 @@ pub(super) async fn get(State(state): State<Shared>, ApiPath(id): ApiPath<JobId>
     Ok(Json(state.engine.job(id).await?))
 }
 
-/// Cancels a job, unless its publish is permitted already.
+/// Cancels a job, unless its publish is permitted already. Takes the role `operator`, or `submit` for one's own.
 #[utoipa::path(post, operation_id = "cancel_job", path = "/api/v1/jobs/{id}/cancel", tag = "jobs", params(("id" = JobId, Path, description = "the job")),
     responses((status = 200, body = JobView), (status = "default", description = "refused", body = ErrorBody)))]
 pub(super) async fn cancel(
     State(state): State<Shared>,
+    Extension(caller): Extension<Caller>,
     ApiPath(id): ApiPath<JobId>,
 ) -> Result<Json<JobView>, ApiError> {
+    may_steer(&state, &caller, id).await?;
     Ok(Json(state.engine.cancel(id).await?))
 }
 
-/// Tries a job again that failed, was cancelled or was skipped.
+/// Tries a job again that failed, was cancelled or was skipped. Takes the role `operator`, or `submit` for one's own.
 #[utoipa::path(post, operation_id = "retry_job", path = "/api/v1/jobs/{id}/retry", tag = "jobs",
     params(
         ("id" = JobId, Path, description = "the job"),
@@ -139,9 +144,11 @@ pub(super) async fn cancel(
     responses((status = 200, body = JobView), (status = "default", description = "refused", body = ErrorBody)))]
 pub(super) async fn retry(
     State(state): State<Shared>,
+    Extension(caller): Extension<Caller>,
     ApiPath(id): ApiPath<JobId>,
     mut params: Params,
 ) -> Result<Json<JobView>, ApiError> {
+    may_steer(&state, &caller, id).await?;
     let with_dependents = params.one("with_dependents")?.unwrap_or(false);
     params.finish()?;
     Ok(Json(state.engine.retry(id, with_dependents).await?))

@@ -24,6 +24,7 @@ mod stall;
 #[allow(clippy::expect_used, clippy::unwrap_used)]
 mod tests;
 mod text;
+mod tokens;
 mod workers;
 
 use std::path::PathBuf;
@@ -37,17 +38,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::Engine;
-pub use access::Token;
 pub use health::Readiness;
 pub use log_stream::{LogEnd, LogText};
 pub use serve::{Listener, serve};
 
 /// What the handlers work with.
 pub struct AppState {
-    /// The use cases.
+    /// The use cases. Without a token known to them nobody may do anything but what is open to all.
     pub engine: Arc<Engine>,
-    /// What clients must know; without one, whoever reaches the server may do everything.
-    pub token: Option<Token>,
     /// Whether jobs, logs and the page are shown to those without a token.
     pub anonymous_read: bool,
     /// Directory whose repositories are served below `/cvmfs`; for development.
@@ -127,6 +125,8 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(workers::finding))
         .routes(routes!(workers::pin))
         .routes(routes!(workers::append_log))
+        .routes(routes!(tokens::create, tokens::list))
+        .routes(routes!(tokens::revoke))
         .routes(routes!(openapi::document))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

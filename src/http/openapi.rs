@@ -25,6 +25,7 @@ use crate::domain::protocol::ErrorBody;
         (name = "logs", description = "What the jobs print."),
         (name = "blobs", description = "Payload bytes, named by their SHA-256."),
         (name = "workers", description = "The workers' side: take offers, claim, publish, report."),
+        (name = "tokens", description = "Who may do what."),
         (name = "health", description = "For supervisors."),
         (name = "repositories", description = "The repositories' files, where the server holds them itself."),
         (name = "page", description = "For people."),

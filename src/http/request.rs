@@ -19,8 +19,7 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 pub(super) async fn accompany(request: Request, next: Next) -> Response {
     let id = Uuid::now_v7().to_string();
     // Neither headers nor the query: they may hold secrets or be long.
-    let span =
-        tracing::info_span!("request", request.id = %id, method = %request.method(), path = request.uri().path());
+    let span = tracing::info_span!("request", request.id = %id, method = %request.method(), path = request.uri().path(), token.id = tracing::field::Empty);
     async {
         let response = AssertUnwindSafe(next.run(request))
             .catch_unwind()

@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::error::StoreError;
 use super::tx::{Db, Tx, from_json, micros, timestamp, to_json};
+use crate::domain::access::TokenName;
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::event::JobEvent;
 use crate::domain::job::spec::{Condition, JobSpec};
@@ -15,7 +16,7 @@ use crate::domain::plan::ReadyJob;
 
 /// The columns that [`job_from_row`] reads.
 pub(super) const JOB_COLUMNS: &str =
-    "jobs.seq, jobs.submission, jobs.spec, jobs.progress, jobs.created_at, jobs.updated_at";
+    "jobs.seq, jobs.submission, jobs.spec, jobs.progress, jobs.created_at, jobs.updated_at, jobs.owner";
 
 pub(super) fn job_from_row(row: &Row<'_>) -> Result<Job, StoreError> {
     let seq: u64 = row.get(0)?;
@@ -23,6 +24,11 @@ pub(super) fn job_from_row(row: &Row<'_>) -> Result<Job, StoreError> {
     Ok(Job {
         seq,
         submission: SubmissionId(row.get(1)?),
+        owner: row
+            .get::<_, Option<String>>(6)?
+            .map(TokenName::try_from)
+            .transpose()
+            .map_err(|e| StoreError::corrupt(what(), e))?,
         spec: from_json(&what(), row.get_ref(2)?.as_str().map_err(|e| StoreError::corrupt(what(), e))?)?,
         progress: from_json(&what(), row.get_ref(3)?.as_str().map_err(|e| StoreError::corrupt(what(), e))?)?,
         created_at: timestamp(row.get(4)?)?,
@@ -162,14 +168,15 @@ impl Tx<'_> {
         &mut self,
         now: Timestamp,
         submission: SubmissionId,
+        owner: Option<&TokenName>,
         spec: &JobSpec,
         first: &JobEvent,
     ) -> Result<StateKind, StoreError> {
         let progress = next(None, first)?;
         let publish = spec.publish();
         let mut statement = self.connection.prepare_cached(
-            "INSERT INTO jobs (id, submission, name, repository, lease_path, priority, submitter, spec, state, progress, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)",
+            "INSERT INTO jobs (id, submission, name, repository, lease_path, priority, submitter, spec, state, progress, created_at, updated_at, owner)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12)",
         )?;
         let seq = row_number(statement.insert(params![
             spec.id.0,
@@ -183,6 +190,7 @@ impl Tx<'_> {
             progress.state.kind().as_str(),
             to_json(&progress)?,
             micros(now),
+            owner.map(TokenName::as_str),
         ])?)?;
         drop(statement);
         for (key, value) in &spec.labels {

@@ -13,6 +13,7 @@ pub mod logs;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod tx;
 mod writer;
 

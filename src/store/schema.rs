@@ -13,7 +13,10 @@ pub(super) struct Schema {
     pub(super) synchronous: &'static str,
 }
 
-pub(super) const JOBS: Schema = Schema { migrations: &[include_str!("migrations/0001_jobs.sql")], synchronous: "FULL" };
+pub(super) const JOBS: Schema = Schema {
+    migrations: &[include_str!("migrations/0001_jobs.sql"), include_str!("migrations/0002_tokens.sql")],
+    synchronous: "FULL",
+};
 pub(super) const LOGS: Schema =
     Schema { migrations: &[include_str!("migrations/0001_logs.sql")], synchronous: "NORMAL" };
 

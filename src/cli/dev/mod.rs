@@ -58,6 +58,8 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         listen: vec![args.listen],
         state_dir: place.state.clone(),
         token: Some(Token::new(&place.token)?),
+        tokens: Vec::new(),
+        submitter_is_owner: false,
         anonymous_read: args.listen.ip().is_loopback(),
         claim_expiry: CLAIM_EXPIRY,
         max_blob_bytes: MAX_BLOB_BYTES,

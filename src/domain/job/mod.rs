@@ -7,6 +7,7 @@ pub mod state;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::access::TokenName;
 use crate::domain::ids::{JobId, SubmissionId};
 use event::JobEvent;
 use spec::JobSpec;
@@ -19,6 +20,8 @@ pub struct Job {
     pub seq: u64,
     /// The request it came in.
     pub submission: SubmissionId,
+    /// Name of the token that submitted it. Not part of the spec: who asks again may have another token.
+    pub owner: Option<TokenName>,
     /// What was asked.
     pub spec: JobSpec,
     /// Where it stands.

@@ -39,8 +39,8 @@ struct Index {
 #[derive(Template)]
 #[template(path = "login.html")]
 pub(in crate::http) struct Login {
-    /// Somebody tried.
-    pub(in crate::http) wrong: bool,
+    /// What came of a try.
+    pub(in crate::http) problem: Option<String>,
 }
 
 /// A page as a response.

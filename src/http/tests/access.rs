@@ -1,74 +1,10 @@
-//! Who gets in where.
+//! What those see who do not get in, and how a browser does.
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 
-use super::{Server, TOKEN, request};
-use crate::http::access::{Access, COOKIE, TABLE};
-
-/// A route's path with something in place of its parameters.
-fn filled(path: &str) -> String {
-    let id = "01890000-0000-7000-8000-000000000000";
-    let digest = format!("sha256:{}", "0".repeat(64));
-    let path = path.replace("{digest}", &digest).replace("{fleet}", "default").replace("{repository}", "a.b");
-    path.replace("{*path}", ".cvmfspublished")
-        .replace("{file}", "icon.svg")
-        .replace("{id}", id)
-        .replace("{batch}", id)
-        .replace("{job}", id)
-}
-
-fn with(method: &Method, path: &str, header: Option<(&str, String)>) -> Request<Body> {
-    let mut request = Request::builder().method(method).uri(filled(path));
-    if let Some((name, value)) = header {
-        request = request.header(name, value);
-    }
-    request.body(Body::empty()).unwrap()
-}
-
-fn cookie(secret: &str) -> Option<(&'static str, String)> {
-    Some(("cookie", format!("theme=dark; {COOKIE}={}; x=y", hex::encode(secret))))
-}
-
-#[tokio::test]
-async fn every_route_demands_what_the_table_says() {
-    for anonymous_read in [false, true] {
-        let server = Server::with(|state| state.anonymous_read = anonymous_read).await;
-        for (method, path, access) in TABLE {
-            let is_open = *access == Access::Open || anonymous_read && *access == Access::Read;
-            let refused = async |header| server.status(with(method, path, header)).await == StatusCode::UNAUTHORIZED;
-            let why = format!("{method} {path} anonymous_read={anonymous_read}");
-            let is_login = (method, *path) == (&Method::POST, "/login");
-            if !is_login {
-                assert_eq!(refused(None).await, !is_open, "{why}");
-            }
-            for wrong in ["Bearer", "Bearer ", "Bearer wrong", "Basic d3Jvbmc=", TOKEN, &format!("Bearer {TOKEN}x")] {
-                if !is_login {
-                    assert_eq!(refused(Some(("authorization", wrong.into()))).await, !is_open, "{why} {wrong}");
-                    assert_eq!(refused(cookie("wrong")).await, !is_open, "{why}");
-                }
-            }
-            if !is_login {
-                assert!(!refused(Some(("authorization", format!("bearer {TOKEN}")))).await, "{why}");
-                // A cookie comes with requests that another site's page caused, so it only looks.
-                assert_eq!(refused(cookie(TOKEN)).await, !is_open && method != Method::GET, "{why}");
-            }
-        }
-    }
-}
-
-#[tokio::test]
-async fn every_route_of_the_table_exists() {
-    let server = Server::start().await;
-    for (method, path, _) in TABLE {
-        let status = server.status(with(method, path, Some(("authorization", format!("Bearer {TOKEN}"))))).await;
-        assert_ne!(status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
-        if status == StatusCode::NOT_FOUND {
-            let reply = server.raw(request(method.as_str(), &filled(path)).body(Body::empty()).unwrap()).await;
-            assert!(!reply.text().contains("no_such_route"), "{method} {path}");
-        }
-    }
-}
+use super::roles::with;
+use super::{Server, TOKEN};
 
 #[tokio::test]
 async fn a_refusal_says_how_to_get_in() {
@@ -101,29 +37,4 @@ async fn the_form_gives_a_cookie_that_opens_the_page() {
     let cookie = cookie.split(';').next().unwrap().to_owned();
     let page = server.raw(with(&Method::GET, "/", Some(("cookie", cookie)))).await;
     assert_eq!(page.status, StatusCode::OK);
-}
-
-#[tokio::test]
-async fn without_a_token_only_foreign_pages_are_kept_out() {
-    let server = Server::with(|state| state.token = None).await;
-    let path = "/api/v1/jobs/01890000-0000-7000-8000-000000000000/cancel";
-    let from = async |origin: Option<&str>| {
-        let mut request = Request::post(path).header("host", "localhost:8080");
-        if let Some(origin) = origin {
-            request = request.header("origin", origin);
-        }
-        server.status(request.body(Body::empty()).unwrap()).await
-    };
-    assert_eq!(from(None).await, StatusCode::NOT_FOUND);
-    assert_eq!(from(Some("http://localhost:8080")).await, StatusCode::NOT_FOUND);
-    for foreign in ["http://evil.example", "null", "http://localhost:8081", "http://localhost:8080.evil.example", ""] {
-        assert_eq!(from(Some(foreign)).await, StatusCode::FORBIDDEN, "{foreign}");
-    }
-}
-
-#[test]
-fn a_token_is_not_printed() {
-    let token = crate::http::Token::new(TOKEN);
-    assert_eq!(format!("{token:?}"), "Token(…)");
-    assert!(token.is(TOKEN) && !token.is("") && !token.is("a secret"));
 }

@@ -12,7 +12,9 @@ mod offers;
 mod openapi;
 mod page;
 mod progress;
+mod roles;
 mod socket;
+mod tokens;
 mod worker;
 
 use std::sync::Arc;
@@ -29,15 +31,16 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use uuid::Uuid;
 
-use super::{AppState, Limits, Token, router};
+use super::{AppState, Limits, router};
 use crate::app::clock::{SystemClock, SystemEntropy};
 use crate::app::{Engine, Settings};
 use crate::domain::protocol::ErrorBody;
+use crate::domain::token::Token;
 use crate::store::Store;
 use crate::store::blobs::BlobStore;
 use crate::store::logs::LogStore;
 
-pub(super) const TOKEN: &str = "a secret; of seven words, \"quoted\"";
+pub(super) const TOKEN: &str = "a;secret;of;seven,words,\"quoted\"";
 pub(super) const REPOSITORY: &str = "software.example.org";
 
 /// A server without a socket, and how to talk to it.
@@ -88,7 +91,22 @@ impl Server {
         Self::on(Store::open(directory.path()).unwrap(), directory, |_| {}).await
     }
 
-    async fn on(store: Store, directory: tempfile::TempDir, change: impl FnOnce(&mut AppState)) -> Self {
+    /// With other settings of the engine.
+    pub(super) async fn with_settings(settings: Settings) -> Self {
+        Self::assemble(Store::in_memory().unwrap(), tempfile::tempdir().unwrap(), settings, |_| {}).await
+    }
+
+    /// On a store of the test's own.
+    pub(super) async fn on(store: Store, directory: tempfile::TempDir, change: impl FnOnce(&mut AppState)) -> Self {
+        Self::assemble(store, directory, Settings::default(), change).await
+    }
+
+    async fn assemble(
+        store: Store,
+        directory: tempfile::TempDir,
+        settings: Settings,
+        change: impl FnOnce(&mut AppState),
+    ) -> Self {
         let blobs = BlobStore::open(&directory.path().join("blobs"), 64 * 1024).unwrap();
         let repositories =
             [(REPOSITORY.parse_name(), Default::default()), ("other.example.org".parse_name(), Default::default())];
@@ -99,13 +117,13 @@ impl Server {
             repositories.into(),
             Arc::new(SystemClock::default()),
             Arc::new(SystemEntropy),
-            Settings::default(),
+            settings,
         );
         let engine = Arc::new(engine.await.unwrap());
+        engine.set_bootstrap_token(&Token::new(TOKEN).unwrap());
         let shutdown = CancellationToken::new();
         let mut state = AppState {
             engine: Arc::clone(&engine),
-            token: Some(Token::new(TOKEN)),
             anonymous_read: false,
             repositories_dir: Some(directory.path().join("repositories")),
             limits: Limits::default(),
@@ -147,6 +165,14 @@ impl Server {
         let response = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Sse(response.into_body().into_data_stream().eventsource().map(Result::unwrap).boxed())
+    }
+
+    /// Opens a stream of events with another token.
+    pub(super) async fn stream_as(&self, secret: &str, path: &str) -> Sse {
+        let request = Request::get(path).header("authorization", format!("Bearer {secret}"));
+        let response = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
         Sse(response.into_body().into_data_stream().eventsource().map(Result::unwrap).boxed())
     }
 

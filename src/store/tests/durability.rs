@@ -67,6 +67,7 @@ async fn the_lock_is_given_up_after_the_last_commit() {
             tx.insert_job(
                 now(),
                 submission_id(1),
+                None,
                 &spec,
                 &JobEvent::Submitted { waiting: false, needs_approval: false },
             )
@@ -120,6 +121,7 @@ async fn a_full_disk_refuses_the_request_keeps_nothing_of_it_and_later_all_works
             tx.insert_job(
                 now(),
                 submission_id(1),
+                None,
                 &spec,
                 &JobEvent::Submitted { waiting: false, needs_approval: false },
             )

@@ -39,7 +39,13 @@ impl Request for Probe {
 fn insert(tx: &mut Tx<'_>, number: u64, name: &str) -> Result<(), StoreError> {
     let mut spec = spec(number);
     spec.name = name.into();
-    tx.insert_job(now(), submission_id(1), &spec, &JobEvent::Submitted { waiting: false, needs_approval: false })?;
+    tx.insert_job(
+        now(),
+        submission_id(1),
+        None,
+        &spec,
+        &JobEvent::Submitted { waiting: false, needs_approval: false },
+    )?;
     Ok(())
 }
 

@@ -55,7 +55,7 @@ async fn add(store: &Store, spec: JobSpec, events: Vec<JobEvent>) -> Job {
     let first = JobEvent::Submitted { waiting: !spec.dependencies.is_empty(), needs_approval: false };
     store
         .write::<_, StoreError, _>(move |tx| {
-            tx.insert_job(now(), submission_id(1), &spec, &first)?;
+            tx.insert_job(now(), submission_id(1), None, &spec, &first)?;
             let mut job = tx.job(spec.id)?.unwrap();
             for event in &events {
                 job = tx.apply(now(), job, event)?;

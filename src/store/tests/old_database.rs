@@ -33,6 +33,10 @@ async fn a_database_of_version_1_opens_and_every_row_of_it_decodes() {
     }
     let dependencies = store.read::<_, StoreError, _>(|db| db.dependencies(4)).await.unwrap();
     assert_eq!(dependencies.len(), 3);
+    // What came later is there, and nothing in it.
+    let (owner, tokens) =
+        store.read::<_, StoreError, _>(|db| Ok((db.job(job_id(1))?.unwrap().owner, db.tokens()?))).await.unwrap();
+    assert!(owner.is_none() && tokens.is_empty());
 }
 
 /// Made `v1.db`. To be run by hand, for a new version, under a new name.
@@ -51,7 +55,7 @@ async fn write_the_sample_database() {
                     let of = |(number, condition)| Dependency { job_id: job_id(number), condition };
                     spec.dependencies = (1..).zip(conditions).map(of).collect();
                 }
-                tx.insert_job(now(), submission_id(1), &spec, &samples::first(kind, &events))?;
+                tx.insert_job(now(), submission_id(1), None, &spec, &samples::first(kind, &events))?;
                 let mut job = tx.job(spec.id)?.unwrap();
                 for event in &events {
                     job = tx.apply(now(), job, event)?;

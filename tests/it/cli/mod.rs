@@ -9,3 +9,4 @@ mod progress;
 mod repository;
 mod restart;
 mod submit;
+mod token;

@@ -53,6 +53,7 @@ impl Server {
             std::fs::create_dir(path(directory)).unwrap();
         }
         private(&path("token"), TOKEN);
+        private(&path("tokens.toml"), "");
         let config = path("config.toml");
         private(&config, &config_text(base.path()));
         let program = Program::new(&config, base.path());
@@ -69,6 +70,21 @@ impl Server {
     /// The command line tool, configured for this server by its address alone.
     pub(crate) fn run(&self, arguments: &[&str]) -> super::Run {
         self.program.run(&[&["--url", self.url()], arguments].concat())
+    }
+
+    /// The server's token list, which is empty.
+    pub(crate) fn token_list(&self) -> String {
+        self.base.path().join("tokens.toml").into_os_string().into_string().unwrap()
+    }
+
+    /// All that the server has said.
+    pub(crate) fn log(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// A command that goes on, configured for this server.
+    pub(crate) fn daemon(&self, arguments: &[&str]) -> Daemon {
+        Daemon::start(&mut self.program.command(&[&["--url", self.url()], arguments].concat()))
     }
 
     /// Kills it and starts it on the same port.
@@ -92,6 +108,11 @@ impl Server {
 
     /// A worker, also where it cannot start.
     pub(crate) fn try_worker(&self, node: &str, state: &str) -> Worker {
+        self.worker_with(node, state, &[])
+    }
+
+    /// A worker with further arguments.
+    pub(crate) fn worker_with(&self, node: &str, state: &str, more: &[&str]) -> Worker {
         let path = |name: &str| self.base.path().join(name).into_os_string().into_string().unwrap();
         let (state, temporary) = (path(&format!("worker-{state}")), path(&format!("tmp-{state}")));
         let arguments = [
@@ -107,7 +128,7 @@ impl Server {
             "--temp-dir",
             &temporary,
         ];
-        Worker { process: Daemon::start(&mut self.program.command(&arguments)) }
+        Worker { process: Daemon::start(&mut self.program.command(&[more, &arguments].concat())) }
     }
 
     /// How many revisions were published by jobs.
@@ -119,7 +140,7 @@ impl Server {
 }
 
 fn launch(program: &Program, listen: &str) -> (Daemon, String) {
-    let mut process = Daemon::start(&mut program.command(&["server", "--listen", listen]));
+    let mut process = Daemon::start(&mut program.command(&["--debug", "server", "--listen", listen]));
     let url = process.said("the server listens", |_, log| {
         let at = log.find("listening on http://")? + "listening on ".len();
         let url = log[at..].lines().next()?;
@@ -131,9 +152,10 @@ fn launch(program: &Program, listen: &str) -> (Daemon, String) {
 fn config_text(base: &Path) -> String {
     let path = |name: &str| -> PathBuf { base.join(name) };
     format!(
-        "[client]\ntoken_file = {token:?}\n\n[server]\nstate_dir = {server:?}\ntoken_file = {token:?}\nclaim_expiry_s = 5\n\n\
+        "[client]\ntoken_file = {token:?}\n\n[server]\nstate_dir = {server:?}\ntoken_file = {token:?}\ntokens = [{tokens:?}]\nclaim_expiry_s = 5\n\n\
          [worker]\nrepositories_dir = {repositories:?}\nkeys_dir = {keys:?}\ntoken_file = {token:?}\n\n[repositories.\"{REPOSITORY}\"]\n[repositories.\"{OTHER}\"]\n",
         token = path("token"),
+        tokens = path("tokens.toml"),
         server = path("server"),
         repositories = path("repositories"),
         keys = path("keys"),

@@ -98,6 +98,7 @@ impl Environment {
             heartbeat: HEARTBEAT,
             offer_ttl: Duration::from_secs(4),
             recovery_limit: Duration::from_secs(20),
+            ..Settings::default()
         };
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let entropy = Arc::clone(&self.entropy) as Arc<dyn Entropy>;
