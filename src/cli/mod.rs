@@ -16,6 +16,7 @@ mod output;
 mod payload;
 mod progress;
 mod repository;
+mod resolve;
 mod retry;
 mod server;
 mod serving;
@@ -97,6 +98,8 @@ enum Command {
     Cancel(cancel::CancelArgs),
     /// Try jobs again that ended without success
     Retry(retry::RetryArgs),
+    /// Say what became of a job that needs an operator
+    Resolve(resolve::ResolveArgs),
     /// Run the server, which keeps and distributes the jobs
     Server(server::ServerArgs),
     /// Run a worker, which carries out jobs on a publisher
@@ -146,6 +149,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Logs(args) => logs::run(args, &context).await,
         Command::Cancel(args) => cancel::run(args, &context).await,
         Command::Retry(args) => retry::run(args, &context).await,
+        Command::Resolve(args) => resolve::run(args, &context).await,
         Command::Server(args) => server::run(args, &context).await,
         Command::Worker(args) => worker::run(args, &context).await,
         Command::Dev(args) => dev::run(args, &context).await,

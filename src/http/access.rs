@@ -35,6 +35,7 @@ pub(super) const TABLE: &[(Method, &str, Access)] = &[
     (Method::GET, "/api/v1/jobs/{id}", Read),
     (Method::POST, "/api/v1/jobs/{id}/cancel", Submit),
     (Method::POST, "/api/v1/jobs/{id}/retry", Submit),
+    (Method::POST, "/api/v1/jobs/{id}/resolve", Worker),
     (Method::GET, "/api/v1/jobs/{id}/events", Read),
     (Method::GET, "/api/v1/events", Read),
     (Method::GET, "/api/v1/jobs/{id}/log", Read),

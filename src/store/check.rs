@@ -5,6 +5,7 @@ use rusqlite::params;
 use super::error::StoreError;
 use super::jobs::{JOB_COLUMNS, job_from_row};
 use super::tx::{Db, from_json};
+use crate::domain::ids::JobId;
 use crate::domain::job::event::JobEvent;
 use crate::domain::job::{Job, replay};
 
@@ -39,6 +40,11 @@ impl Db<'_> {
             Ok(())
         })?;
         Ok(damaged)
+    }
+
+    /// All that happened to a job, in order.
+    pub fn story(&self, id: JobId) -> Result<Vec<JobEvent>, StoreError> {
+        self.job_state(id)?.map_or(Ok(Vec::new()), |(seq, _)| self.events_of(seq))
     }
 
     fn job_after(&self, seq: u64) -> Result<Option<Job>, StoreError> {

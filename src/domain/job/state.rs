@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::event::{Failure, JobEvent};
+use super::event::{Failure, JobEvent, Verdict};
 use crate::domain::digest::Sha256Digest;
 use crate::domain::ids::{BatchId, JobId};
 
@@ -344,6 +344,23 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
             }
         }
 
+        // A person's word, about the batch that nobody could tell of.
+        (S::NeedsOperator { batch: of, cancel_requested, .. }, E::Resolved { batch, verdict, reason, .. })
+            if of == batch =>
+        {
+            match verdict {
+                Verdict::Published { revision, root_hash } => {
+                    S::Succeeded { revision: *revision, root_hash: root_hash.clone() }
+                }
+                _ if *cancel_requested => S::Cancelled,
+                Verdict::NotPublished => S::Queued,
+                Verdict::GivenUp => {
+                    S::Failed { failure: Failure { code: "given_up".into(), message: given_up(reason) } }
+                }
+            }
+        }
+        (state, E::Contradicted { .. }) => state.clone(),
+
         (S::Failed { .. } | S::Cancelled | S::Skipped { .. }, E::Retried { waiting }) => {
             then.failures = 0;
             then.interruptions = 0;
@@ -362,6 +379,13 @@ fn entry_state(waiting: bool, needs_approval: bool) -> JobState {
         (true, _) => JobState::Waiting,
         (false, true) => JobState::AwaitingApproval,
         (false, false) => JobState::Queued,
+    }
+}
+
+fn given_up(reason: &str) -> String {
+    match reason {
+        "" => "an operator gave it up".into(),
+        reason => format!("an operator gave it up: {reason}"),
     }
 }
 
@@ -387,6 +411,8 @@ impl JobEvent {
             Self::WorkerLost { .. } => "worker_lost",
             Self::FoundUnpublished => "found_unpublished",
             Self::RecoveryGivenUp { .. } => "recovery_given_up",
+            Self::Resolved { .. } => "resolved",
+            Self::Contradicted { .. } => "contradicted",
             Self::Retried { .. } => "retried",
         }
     }
