@@ -18,6 +18,7 @@ mod pin;
 mod progress;
 mod query;
 mod resolve;
+mod retention;
 mod retry;
 mod submit;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use error::AppError;
 pub use offers::MAX_WAIT;
 use progress::Reported;
 pub use query::MAX_PAGE;
+pub use retention::{Pruned, Round};
 
 /// What can be set about the engine.
 #[derive(Debug, Clone)]
@@ -100,6 +102,8 @@ struct Live {
     unreadable: HashMap<BatchId, Duration>,
     /// Batches that a person settled and whose node has not looked since. What it finds may say otherwise.
     unconfirmed: HashMap<BatchId, (String, RepositoryName)>,
+    /// When a round of pruning was asked for last, on both clocks.
+    round_asked: Option<(jiff::Timestamp, Duration)>,
     /// When the clock was looked at last.
     last_tick: Option<Duration>,
 }

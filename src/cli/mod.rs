@@ -3,9 +3,11 @@
 
 pub mod failure;
 
+mod backup;
 mod cancel;
 mod check;
 mod check_config;
+mod check_db;
 mod context;
 mod dev;
 mod ended;
@@ -109,6 +111,12 @@ enum Command {
     /// Make and look at repositories, without cvmfs_server
     #[command(subcommand)]
     Repository(repository::RepositoryCommand),
+    /// Copy the server's state, also while it runs
+    Backup(backup::BackupArgs),
+    /// Put a backup back where there is no state
+    Restore(backup::RestoreArgs),
+    /// Say whether the server's state is sound
+    CheckDb(check_db::CheckDbArgs),
     /// Say whether the configuration is good
     CheckConfig(check_config::CheckConfigArgs),
 }
@@ -154,6 +162,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Worker(args) => worker::run(args, &context).await,
         Command::Dev(args) => dev::run(args, &context).await,
         Command::Repository(command) => repository::run(command, &context).await,
+        Command::Backup(args) => backup::run(args, &context).await,
+        Command::Restore(args) => backup::run_restore(args, &context).await,
+        Command::CheckDb(args) => check_db::run(args, &context).await,
         Command::CheckConfig(args) => check_config::run(args, &context),
     }
 }

@@ -4,6 +4,7 @@
 
 mod fleets;
 mod resolve;
+mod retention;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

@@ -115,6 +115,12 @@ pub enum JobEvent {
         #[serde(default)]
         reason: String,
     },
+    /// The database was put back from a backup: what happened to the job since is not known here.
+    Restored {
+        /// When the backup was made.
+        #[schema(value_type = String, format = DateTime)]
+        backup_at: Timestamp,
+    },
     /// Evidence about a batch came after it was settled, and says otherwise. The job stays as it is; a person must look.
     Contradicted {
         /// The batch.

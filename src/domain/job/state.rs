@@ -361,6 +361,27 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
         }
         (state, E::Contradicted { .. }) => state.clone(),
 
+        // It may have been published in the time that is lost: a person looks before it is tried again.
+        (
+            S::Waiting | S::AwaitingApproval | S::Queued | S::Backoff { .. } | S::Offered { .. },
+            E::Restored { backup_at },
+        ) => {
+            let message = format!(
+                "the server was restored from a backup of {backup_at}, and this job may have been published since; look into the repository, then retry it or leave it"
+            );
+            S::Failed { failure: Failure { code: "restored".into(), message } }
+        }
+        (S::Recovering { batch, node, publishing, .. }, E::Restored { .. }) => {
+            S::Recovering { batch: *batch, node: node.clone(), publishing: *publishing, cancel_requested: true }
+        }
+        (S::NeedsOperator { batch, node, publishing, reason, .. }, E::Restored { .. }) => S::NeedsOperator {
+            batch: *batch,
+            node: node.clone(),
+            publishing: *publishing,
+            cancel_requested: true,
+            reason: reason.clone(),
+        },
+
         (S::Failed { .. } | S::Cancelled | S::Skipped { .. }, E::Retried { waiting }) => {
             then.failures = 0;
             then.interruptions = 0;
@@ -412,6 +433,7 @@ impl JobEvent {
             Self::FoundUnpublished => "found_unpublished",
             Self::RecoveryGivenUp { .. } => "recovery_given_up",
             Self::Resolved { .. } => "resolved",
+            Self::Restored { .. } => "restored",
             Self::Contradicted { .. } => "contradicted",
             Self::Retried { .. } => "retried",
         }

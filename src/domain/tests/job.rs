@@ -51,6 +51,7 @@ pub(super) fn event() -> impl Strategy<Value = JobEvent> {
         1 => text.prop_map(|reason| E::RecoveryGivenUp { reason }),
         2 => (batch_of(), any::<u8>(), text).prop_map(|(batch, verdict, by)| E::Resolved { batch, verdict: verdict_of(verdict), by: by.clone(), reason: by }),
         1 => (batch_of(), text).prop_map(|(batch, evidence)| E::Contradicted { batch, evidence }),
+        1 => Just(E::Restored { backup_at: Timestamp::UNIX_EPOCH }),
         1 => any::<bool>().prop_map(|waiting| E::Retried { waiting }),
     ]
 }
