@@ -16,7 +16,7 @@ impl Engine {
     /// Stores a blob under its digest; one that is there already is not read again.
     pub async fn put_blob(&self, digest: Sha256Digest, body: impl AsyncRead + Unpin) -> Result<BlobReply, AppError> {
         let blobs = self.blobs.as_ref().ok_or(StoreError::Stopped)?;
-        let size = match blobs.size(digest).await? {
+        let size = match blobs.keep(digest).await? {
             Some(size) => size,
             None => blobs.put(digest, body).await?,
         };
@@ -27,7 +27,7 @@ impl Engine {
     pub async fn blob(&self, digest: Sha256Digest) -> Result<(std::path::PathBuf, u64), AppError> {
         let blobs = self.blobs.as_ref().ok_or(StoreError::Stopped)?;
         let size =
-            blobs.size(digest).await?.ok_or_else(|| AppError::NotFound { what: "blob", id: digest.to_string() })?;
+            blobs.keep(digest).await?.ok_or_else(|| AppError::NotFound { what: "blob", id: digest.to_string() })?;
         Ok((blobs.path(digest), size))
     }
 }

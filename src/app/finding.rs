@@ -1,6 +1,9 @@
 //! Settles a lost batch by what its repository says.
 
+use std::time::Duration;
+
 use crate::app::advance::advance;
+use crate::app::resolve::compare;
 use crate::app::{AppError, Engine, batch_or_not_found, job_or_not_found};
 use crate::domain::batch::{BatchError, BatchState};
 use crate::domain::ids::BatchId;
@@ -13,18 +16,35 @@ use crate::domain::protocol::FindingRequest;
 impl Engine {
     /// Records what the batch's node found out. Reporting again is no error.
     pub async fn finding(&self, id: BatchId, request: FindingRequest) -> Result<(), AppError> {
+        // A lost batch is unreadable since it was first found so, on the clock that does not jump.
+        let waited = match &request.finding {
+            Finding::Unreadable { .. } => {
+                let now = self.clock.monotonic();
+                now.saturating_sub(*self.live().unreadable.entry(id).or_insert(now))
+            }
+            Finding::Published { .. } | Finding::NotPublished => Duration::ZERO,
+        };
+        let is_readable = !matches!(request.finding, Finding::Unreadable { .. });
         let limit = self.settings.recovery_limit;
         crate::crash::point("finding.before");
         self.write(move |tx, now, dispatcher| {
             let mut batch = batch_or_not_found(tx, id)?;
-            let since = match &batch.state {
-                BatchState::Settled => return Ok(()),
-                BatchState::Recovering { node, since, .. } if *node == request.node => *since,
+            match &batch.state {
+                BatchState::Settled => {
+                    let from = format!("node {}", request.node);
+                    match &request.finding {
+                        Finding::Published { revision, root_hash } => compare(tx, now, &batch, Some((*revision, root_hash)), &from)?,
+                        Finding::NotPublished => compare(tx, now, &batch, None, &from)?,
+                        Finding::Unreadable { .. } => {}
+                    }
+                    return Ok(());
+                }
+                BatchState::Recovering { node, .. } if *node == request.node => {}
                 BatchState::Recovering { node, .. } => {
                     return Err(AppError::conflict("not_your_batch", format!("batch {id} was lost on node {node}"), "only that node can find out"));
                 }
                 _ => return Err(BatchError::NotNow { state: batch.state.as_str() }.into()),
-            };
+            }
             for member in batch.jobs.clone() {
                 let job = job_or_not_found(tx, member.job_id)?;
                 let event = match &request.finding {
@@ -37,7 +57,6 @@ impl Engine {
                     }
                     Finding::NotPublished => JobEvent::FoundUnpublished,
                     Finding::Unreadable { reason } => {
-                        let waited = now.duration_since(since).unsigned_abs();
                         if waited < limit || !matches!(job.progress.state, JobState::Recovering { .. }) {
                             return Ok(());
                         }
@@ -46,7 +65,7 @@ impl Engine {
                 };
                 advance(tx, now, dispatcher, job, &event)?;
             }
-            if !matches!(request.finding, Finding::Unreadable { .. }) {
+            if is_readable {
                 batch.state = BatchState::Settled;
                 tx.update_batch(&batch)?;
                 dispatcher.touch_repository(&batch.repository);
@@ -55,6 +74,11 @@ impl Engine {
         })
         .await?;
         crate::crash::point("finding.after");
+        if is_readable {
+            let mut live = self.live();
+            live.unreadable.remove(&id);
+            live.unconfirmed.remove(&id);
+        }
         Ok(())
     }
 }

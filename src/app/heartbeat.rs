@@ -70,6 +70,13 @@ impl Engine {
                 BatchState::Unsent | BatchState::Offered { .. } | BatchState::Settled => {}
             }
         }
+        // What a person settled is looked at once more, while nothing else of ours can be met in that repository.
+        for (batch, (node, repository)) in &self.live().unconfirmed {
+            if *node == request.node && !mine.iter().any(|batch| batch.repository == *repository) {
+                let (batch_id, repository, key) = (*batch, repository.clone(), batch.key());
+                reply.recover.push(RecoverRequest { batch_id, repository, key });
+            }
+        }
         let holds = |held: &HeldClaim| {
             let is_its = |batch: &&Batch| batch.state.claim().is_some_and(|claim| claim.token == held.token);
             mine.iter().filter(is_its).any(|batch| batch.id == held.batch_id)

@@ -17,8 +17,12 @@ mod outcome;
 mod pin;
 mod progress;
 mod query;
+mod resolve;
+mod retention;
 mod retry;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod tick;
 mod tokens;
 
@@ -33,9 +37,13 @@ use crate::domain::batch::BatchState;
 use crate::domain::fleet::Repositories;
 use crate::domain::ids::{BatchId, JobId};
 use crate::domain::job::Job;
+use crate::domain::job::event::JobEvent;
+use crate::domain::job::state::JobState;
+use crate::domain::names::RepositoryName;
 use crate::store::blobs::BlobStore;
 use crate::store::logs::LogStore;
 use crate::store::{Db, Store, StoreError};
+use advance::advance;
 use clock::{Clock, Entropy};
 use dispatch::Dispatcher;
 pub use error::AppError;
@@ -44,6 +52,7 @@ use progress::Reported;
 pub use query::MAX_PAGE;
 use tokens::Keyring;
 pub use tokens::{Caller, Denied};
+pub use retention::{Pruned, Round};
 
 /// What can be set about the engine.
 #[derive(Debug, Clone)]
@@ -96,6 +105,12 @@ struct Live {
     progress: HashMap<BatchId, Reported>,
     /// When each offer is made anew unless it is claimed.
     offers: HashMap<BatchId, Duration>,
+    /// When a lost batch was first found unreadable.
+    unreadable: HashMap<BatchId, Duration>,
+    /// Batches that a person settled and whose node has not looked since. What it finds may say otherwise.
+    unconfirmed: HashMap<BatchId, (String, RepositoryName)>,
+    /// When a round of pruning was asked for last, on both clocks.
+    round_asked: Option<(jiff::Timestamp, Duration)>,
     /// When the clock was looked at last.
     last_tick: Option<Duration>,
 }
@@ -131,6 +146,7 @@ impl Engine {
             progress_changed: watch::channel(0).0,
         };
         engine.keyring.load(engine.store.read(|db| db.tokens()).await?);
+        engine.withdraw_moved().await?;
         let batches = engine.store.read(|db| db.live_batches()).await?;
         let now = engine.clock.monotonic();
         let expiry = now + engine.settings.claim_expiry;
@@ -203,6 +219,34 @@ impl Engine {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Withdraws what is offered to a fleet that no longer serves the repository: nobody there may claim it any more.
+    async fn withdraw_moved(&self) -> Result<(), StoreError> {
+        let withdrawn = self
+            .write(|tx, now, dispatcher| {
+                for mut batch in tx.live_batches()? {
+                    let moved = dispatcher.repositories.get(&batch.repository).is_some_and(|r| r.fleet != batch.fleet);
+                    if !moved || !matches!(batch.state, BatchState::Unsent | BatchState::Offered { .. }) {
+                        continue;
+                    }
+                    for member in &batch.jobs {
+                        let job = job_or_not_found(tx, member.job_id)?;
+                        if matches!(job.progress.state, JobState::Offered { batch: of } if of == batch.id) {
+                            advance(tx, now, dispatcher, job, &JobEvent::OfferWithdrawn)?;
+                        }
+                    }
+                    batch.state = BatchState::Settled;
+                    tx.update_batch(&batch)?;
+                    tracing::info!(batch.id = %batch.id, repository = %batch.repository, "its repository moved to another fleet; the offer is withdrawn");
+                }
+                Ok(())
+            })
+            .await;
+        match withdrawn {
+            Err(AppError::Store(error)) => Err(error),
+            _ => Ok(()),
         }
     }
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::app::advance::advance;
 use crate::app::dispatch::Dispatcher;
+use crate::app::resolve::compare;
 use crate::app::{AppError, Engine, batch_or_not_found, job_or_not_found};
 use crate::domain::batch::{Batch, BatchError, BatchState};
 use crate::domain::ids::BatchId;
@@ -23,8 +24,11 @@ impl Engine {
             .write(move |tx, now, dispatcher| {
                 let mut batch = batch_or_not_found(tx, id)?;
                 match batch.may_report(&request.token) {
-                    // Recorded before: the worker only missed the answer.
-                    Err(BatchError::Settled) => return Ok(None),
+                    // Recorded before: as a rule the worker only missed the answer.
+                    Err(BatchError::Settled) => {
+                        late(tx, now, &batch, &request.jobs)?;
+                        return Ok(None);
+                    }
                     result => result?,
                 }
                 check_covers(&batch, &request.jobs)?;
@@ -71,6 +75,21 @@ pub(super) fn lose(
         if matches!(job.progress.state, JobState::Running { batch: of, .. } if of == batch.id) {
             advance(tx, now, dispatcher, job, &JobEvent::WorkerLost { node: node.clone() })?;
         }
+    }
+    Ok(())
+}
+
+/// Compares what comes after a batch was settled with how it was. Every worker that reports has fenced and looked.
+fn late(tx: &mut Tx<'_>, now: Timestamp, batch: &Batch, outcomes: &[JobOutcome]) -> Result<(), AppError> {
+    for reported in outcomes {
+        let Some(member) = batch.jobs.iter().find(|member| member.job_id == reported.job_id) else { continue };
+        let published = match &reported.outcome {
+            Outcome::Succeeded { revision, root_hash, .. } => Some((*revision, root_hash.as_str())),
+            Outcome::Failed { .. } | Outcome::Busy { .. } | Outcome::Released => None,
+            Outcome::Unknown { .. } => continue,
+        };
+        let alone = Batch { jobs: vec![*member], ..batch.clone() };
+        compare(tx, now, &alone, published, "a late report of its worker")?;
     }
     Ok(())
 }

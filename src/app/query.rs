@@ -1,12 +1,13 @@
 //! Looks at jobs and events; changes nothing.
 
+use crate::app::resolve::unclear;
 use crate::app::{AppError, Engine, job_or_not_found};
 use crate::domain::access::TokenName;
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::LoggedEvent;
 use crate::domain::job::state::StateKind;
 use crate::domain::protocol::{JobList, JobView};
-use crate::store::JobFilter;
+use crate::store::{Db, JobFilter};
 
 /// Most jobs on a page.
 pub const MAX_PAGE: usize = 1000;
@@ -14,7 +15,12 @@ pub const MAX_PAGE: usize = 1000;
 impl Engine {
     /// One job.
     pub async fn job(&self, id: JobId) -> Result<JobView, AppError> {
-        let mut job = self.store.read(move |db| Ok::<JobView, AppError>(job_or_not_found(db, id)?.into())).await?;
+        let read = move |db: &Db<'_>| {
+            let mut job = JobView::from(job_or_not_found(db, id)?);
+            job.unclear = unclear(db, &job.status)?;
+            Ok::<JobView, AppError>(job)
+        };
+        let mut job = self.store.read(read).await?;
         self.add_progress(std::slice::from_mut(&mut job));
         Ok(job)
     }

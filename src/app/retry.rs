@@ -9,6 +9,7 @@ use crate::domain::dependencies::{Readiness, readiness};
 use crate::domain::ids::JobId;
 use crate::domain::job::Job;
 use crate::domain::job::event::JobEvent;
+use crate::domain::job::spec::Source;
 use crate::domain::job::state::{JobState, StateKind};
 use crate::domain::protocol::JobView;
 use crate::store::Tx;
@@ -16,6 +17,13 @@ use crate::store::Tx;
 impl Engine {
     /// Revives a job and, where asked, all that was skipped because of it.
     pub async fn retry(&self, id: JobId, with_dependents: bool) -> Result<JobView, AppError> {
+        let spec = self.store.read(move |db| Ok::<_, AppError>(job_or_not_found(db, id)?.spec)).await?;
+        if let (Some(Source::Blob { digest }), Some(blobs)) = (spec.publish().payload.source(), &self.blobs)
+            && blobs.keep(*digest).await?.is_none()
+        {
+            let message = format!("the payload of job {id} ({:?}), blob {digest}, is no longer kept", spec.name);
+            return Err(AppError::conflict("blob_gone", message, "upload it again: PUT /api/v1/blobs/DIGEST"));
+        }
         self.write(move |tx, now, dispatcher| {
             let job = job_or_not_found(tx, id)?;
             let job = revive(tx, now, dispatcher, job)?;

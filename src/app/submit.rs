@@ -92,7 +92,7 @@ impl Engine {
             ));
         }
         if let (Some(Source::Blob { digest }), Some(blobs)) = (publish.payload.source(), &self.blobs)
-            && blobs.size(*digest).await?.is_none()
+            && blobs.keep(*digest).await?.is_none()
         {
             let message = format!("job {} ({:?}): blob {digest} was not uploaded", spec.id, spec.name);
             return Err(AppError::invalid("unknown_blob", message, "upload it first: PUT /api/v1/blobs/DIGEST"));

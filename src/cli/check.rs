@@ -49,6 +49,11 @@ pub(super) async fn run(args: CheckArgs, context: &Context) -> anyhow::Result<Ex
         jobs = progress::wait(&client, &known, None, context.config.wait_limit()).await?;
     }
     show(&jobs, args.full_status, context)?;
+    for job in &jobs {
+        for line in job.unclear.iter().flat_map(|unclear| unclear.advice(job.job_id)) {
+            tell(&format!("job {}: {}", job.job_id, printable(&line)));
+        }
+    }
     for id in &unknown {
         tell(&format!("error: job {id} is not known to {}", client.url()));
     }

@@ -32,6 +32,9 @@ pub(super) fn remark(job: &JobView) -> String {
         }
         JobState::Recovering { node, .. } => format!("waits for node {node}, whose worker was lost"),
         JobState::NeedsOperator { node, reason, .. } => format!("needs an operator (was on {node}): {reason}"),
+        JobState::Succeeded { revision, root_hash } if root_hash.is_empty() => {
+            format!("revision {revision}, as an operator said")
+        }
         JobState::Succeeded { revision, root_hash } => format!("revision {revision} ({root_hash})"),
         JobState::Failed { failure } => failure.message.clone(),
         JobState::Skipped { dependency } => format!("because of job {dependency}"),

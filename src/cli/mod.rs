@@ -3,9 +3,11 @@
 
 pub mod failure;
 
+mod backup;
 mod cancel;
 mod check;
 mod check_config;
+mod check_db;
 mod context;
 mod dev;
 mod ended;
@@ -16,6 +18,7 @@ mod output;
 mod payload;
 mod progress;
 mod repository;
+mod resolve;
 mod retry;
 mod server;
 mod serving;
@@ -102,6 +105,8 @@ enum Command {
     /// Make, list and revoke the tokens that let people and programs in
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Say what became of a job that needs an operator
+    Resolve(resolve::ResolveArgs),
     /// Run the server, which keeps and distributes the jobs
     Server(server::ServerArgs),
     /// Run a worker, which carries out jobs on a publisher
@@ -111,6 +116,12 @@ enum Command {
     /// Make and look at repositories, without cvmfs_server
     #[command(subcommand)]
     Repository(repository::RepositoryCommand),
+    /// Copy the server's state, also while it runs
+    Backup(backup::BackupArgs),
+    /// Put a backup back where there is no state
+    Restore(backup::RestoreArgs),
+    /// Say whether the server's state is sound
+    CheckDb(check_db::CheckDbArgs),
     /// Say whether the configuration is good
     CheckConfig(check_config::CheckConfigArgs),
 }
@@ -152,10 +163,14 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Cancel(args) => cancel::run(args, &context).await,
         Command::Retry(args) => retry::run(args, &context).await,
         Command::Token(command) => token::run(command, &context).await,
+        Command::Resolve(args) => resolve::run(args, &context).await,
         Command::Server(args) => server::run(args, &context).await,
         Command::Worker(args) => worker::run(args, &context).await,
         Command::Dev(args) => dev::run(args, &context).await,
         Command::Repository(command) => repository::run(command, &context).await,
+        Command::Backup(args) => backup::run(args, &context).await,
+        Command::Restore(args) => backup::run_restore(args, &context).await,
+        Command::CheckDb(args) => check_db::run(args, &context).await,
         Command::CheckConfig(args) => check_config::run(args, &context),
     }
 }

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::token_lists::TokenLists;
 use crate::app::clock::{SystemClock, SystemEntropy};
-use crate::app::{Engine, Settings};
+use crate::app::{Engine, Pruned, Settings};
 use crate::config::ServerConfig;
+use crate::domain::retention::Retention;
 use crate::http::{self, AppState, Limits};
 use crate::store::Store;
 use crate::store::blobs::BlobStore;
@@ -23,6 +24,9 @@ use crate::store::logs::LogStore;
 
 /// How often the engine looks at its clock.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Least pause between two steps of pruning.
+const STEP_PAUSE: Duration = Duration::from_millis(2);
 
 /// A server that runs.
 pub(super) struct Serving {
@@ -79,6 +83,7 @@ pub(super) async fn start(
     let task = tokio::spawn(async move {
         let ticking = tokio::spawn(tick(Arc::clone(&engine)));
         let watching = tokio::spawn(lists.watch(Arc::clone(&engine)));
+        let pruning = tokio::spawn(prune(Arc::clone(&engine), config.retention));
         let stopped = stop.clone();
         let stopping = tokio::spawn(async move {
             let _ = shutdown.wait_for(|stop| *stop).await;
@@ -87,6 +92,7 @@ pub(super) async fn start(
         http::serve(listeners, router, Limits::default(), stop).await;
         ticking.abort();
         watching.abort();
+        pruning.abort();
         stopping.abort();
         if let Err(error) = engine.save_token_use().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "when tokens were used last could not be stored");
@@ -111,6 +117,40 @@ async fn tick(engine: Arc<Engine>) {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "the passing of time could not be recorded; trying again"
+            );
+        }
+    }
+}
+
+/// Prunes for as long as the server runs. After each step others have the writer for at least as long as the step took.
+async fn prune(engine: Arc<Engine>, retention: Retention) {
+    let mut interval = tokio::time::interval(retention.interval);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let Some(mut round) = engine.begin_round() else { continue };
+        loop {
+            let began = tokio::time::Instant::now();
+            match engine.prune(&retention, &mut round).await {
+                Ok(true) => tokio::time::sleep(began.elapsed().clamp(STEP_PAUSE, TICK)).await,
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "pruning stopped; the next round goes on"
+                    );
+                    break;
+                }
+            }
+        }
+        let pruned = round.pruned();
+        if pruned != Pruned::default() {
+            tracing::info!(
+                jobs = pruned.jobs,
+                logs = pruned.logs,
+                blobs = pruned.blobs,
+                blob_bytes = pruned.blob_bytes,
+                "pruned what is over"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Jobs: submit, look, cancel, retry.
+//! Jobs: submit, look, cancel, retry, resolve.
 
 use reqwest::Method;
 
@@ -6,7 +6,7 @@ use super::{Client, ClientError, Repeat};
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::spec::JobSpec;
 use crate::domain::job::state::StateKind;
-use crate::domain::protocol::{JobList, JobView, SubmitReply};
+use crate::domain::protocol::{JobList, JobView, ResolveRequest, SubmitReply};
 
 /// Which jobs to list; what is empty does not filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -101,5 +101,11 @@ impl Client {
             url.set_query(Some("with_dependents=true"));
         }
         self.call("retry the job", Repeat::Unsent, || self.request(Method::POST, url.clone())).await
+    }
+
+    /// Says what became of a job that needs an operator. 409 `needs_no_operator` is [`ClientError::Refused`].
+    pub async fn resolve(&self, id: JobId, request: &ResolveRequest) -> Result<JobView, ClientError> {
+        let url = self.route(&["jobs", &id.to_string(), "resolve"]);
+        self.call("resolve the job", Repeat::Always, || self.request(Method::POST, url.clone()).json(request)).await
     }
 }

@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) log_timestamps: Setting<bool>,
     pub(super) client: ClientTable,
     pub(super) server: ServerTable,
+    pub(super) retention: RetentionTable,
     pub(super) worker: WorkerTable,
     pub(super) repositories: Repositories,
     pub(super) queue: QueueTable,
@@ -45,6 +46,18 @@ pub(super) struct ServerTable {
     pub(super) anonymous_read: Setting<bool>,
     pub(super) claim_expiry_s: Setting<u32>,
     pub(super) max_blob_bytes: Setting<u64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RetentionTable {
+    pub(super) jobs_days: Setting<u32>,
+    pub(super) jobs_max: Setting<u64>,
+    pub(super) logs_days: Setting<u32>,
+    pub(super) logs_max_bytes: Setting<u64>,
+    pub(super) blobs_days: Setting<u32>,
+    pub(super) blobs_max_bytes: Setting<u64>,
+    pub(super) interval_s: Setting<u32>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

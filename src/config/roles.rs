@@ -8,6 +8,7 @@ use super::secret::read_token_file;
 use super::value::Setting;
 use super::{Config, ConfigError};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
+use crate::domain::retention::Retention;
 use crate::domain::token::Token;
 
 const DEFAULT_PORT: u16 = 8080;
@@ -62,6 +63,8 @@ pub struct ServerConfig {
     pub claim_expiry: Duration,
     /// Largest blob accepted.
     pub max_blob_bytes: u64,
+    /// How long what is over is kept.
+    pub retention: Retention,
     /// The repositories that jobs are accepted for.
     pub repositories: Repositories,
 }
@@ -149,6 +152,7 @@ impl Config {
                 ranged("[server] claim_expiry_s", &file.claim_expiry_s, 30, 5, 3600)?.into(),
             ),
             max_blob_bytes: file.max_blob_bytes.get().copied().unwrap_or(DEFAULT_MAX_BLOB_BYTES),
+            retention: self.retention()?,
             repositories: self.file.repositories.clone(),
         })
     }
@@ -186,6 +190,33 @@ impl Config {
             keys_dir: path(&file.keys_dir, "/etc/cvmfs/keys"),
             run_as: file.run_as.get().cloned(),
         })
+    }
+
+    fn retention(&self) -> Result<Retention, ConfigError> {
+        let (file, default) = (&self.file.retention, Retention::default());
+        // 0 keeps for ever.
+        let days = |setting: &Setting<u32>, default: Option<Duration>| match setting.get() {
+            Some(days) => (*days > 0).then(|| Duration::from_secs(24 * 3600) * *days),
+            None => default,
+        };
+        let most = |setting: &Setting<u64>, default: Option<u64>| match setting.get() {
+            Some(most) => Some(*most).filter(|most| *most > 0),
+            None => default,
+        };
+        Ok(Retention {
+            jobs: days(&file.jobs_days, default.jobs),
+            jobs_max: most(&file.jobs_max, default.jobs_max),
+            logs: days(&file.logs_days, default.logs),
+            logs_max_bytes: most(&file.logs_max_bytes, default.logs_max_bytes),
+            blobs: days(&file.blobs_days, default.blobs),
+            blobs_max_bytes: most(&file.blobs_max_bytes, default.blobs_max_bytes),
+            interval: Duration::from_secs(ranged("[retention] interval_s", &file.interval_s, 300, 1, 86_400)?.into()),
+        })
+    }
+
+    /// The state directory of a server, for commands that look at it.
+    pub fn server_state_dir(&self, flag: Option<&PathBuf>) -> PathBuf {
+        self.state_dir(flag, &self.file.server.state_dir, "/var/lib/conveyor")
     }
 
     /// The server's address as the old keys give it.

@@ -13,6 +13,7 @@ pub mod plan;
 pub mod policy;
 pub mod progress;
 pub mod protocol;
+pub mod retention;
 #[cfg(test)]
 mod tests;
 pub mod token;

@@ -11,6 +11,7 @@ use crate::domain::batch::Intent;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::ids::{BatchId, InstanceId, JobId, SubmissionId};
 use crate::domain::job::Job;
+use crate::domain::job::event::Verdict;
 use crate::domain::job::spec::JobSpec;
 use crate::domain::job::state::{JobState, StateKind};
 use crate::domain::names::{LeasePath, RepositoryName};
@@ -39,6 +40,10 @@ pub struct JobView {
     /// How far the attempt has come that runs; absent before its worker's first report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<ProgressView>,
+    /// What is known of a publish that a person must settle; only of a job that needs an operator, and only where one job
+    /// is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unclear: Option<Unclear>,
     /// The request it came in.
     pub submission_id: SubmissionId,
     /// Name of the token that submitted it, which may also cancel and retry it; absent for jobs older than tokens' names.
@@ -55,6 +60,68 @@ pub struct JobView {
     pub spec: JobSpec,
 }
 
+/// What is known of a batch that nobody could find out about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Unclear {
+    /// The batch.
+    pub batch_id: BatchId,
+    /// Its tag: in the repository's history, it was published; absent and fenced, it was not.
+    pub key: String,
+    /// The repository.
+    #[schema(value_type = String)]
+    pub repository: RepositoryName,
+    /// The node that had it.
+    pub node: String,
+    /// When its worker was lost.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// What it was permitted to publish; absent where it was not, so that it cannot have been published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+}
+
+impl Unclear {
+    /// What is known and what a person does about it, a line each.
+    pub fn advice(&self, job: JobId) -> Vec<String> {
+        let Self { key, repository, node, intent, .. } = self;
+        let Some(intent) = intent else {
+            return vec![
+                "it never had the permission to publish, so that no revision can hold it".into(),
+                format!("end what is left of its worker on node {node}, then: conveyor resolve {job} --not-published"),
+            ];
+        };
+        vec![
+            format!(
+                "it was permitted to publish on top of revision {} ({}); if it did, the tag {key} is in the history of {repository}",
+                intent.base_revision, intent.base_root_hash
+            ),
+            format!(
+                "end what is left of its worker on node {node}, so that it cannot publish any more; then look, where the repository is: conveyor repository tag {repository}"
+            ),
+            format!(
+                "if the tag is there, with its revision and root hash: conveyor resolve {job} --published REVISION:ROOT_HASH"
+            ),
+            format!("if it is not: conveyor resolve {job} --not-published (with --give-up it is not tried again)"),
+        ]
+    }
+}
+
+/// A person's word about a job that needs an operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ResolveRequest {
+    /// The batch that was looked for, so that an answer that comes late settles no other one; the present one where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_id: Option<BatchId>,
+    /// What became of it.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Who says so.
+    pub by: String,
+    /// Why, in words.
+    #[serde(default)]
+    pub reason: String,
+}
+
 impl From<Job> for JobView {
     fn from(job: Job) -> Self {
         Self {
@@ -67,6 +134,7 @@ impl From<Job> for JobView {
             interruptions: job.progress.interruptions,
             outputs: job.progress.outputs,
             progress: None,
+            unclear: None,
             submission_id: job.submission,
             owner: job.owner,
             created_at: job.created_at,

@@ -32,6 +32,7 @@ pub(super) enum Access {
 const READ: Access = Access::Role(Role::Read);
 const SUBMIT: Access = Access::Role(Role::Submit);
 const WORKER: Access = Access::Role(Role::Worker);
+const OPERATOR: Access = Access::Role(Role::Operator);
 const ADMIN: Access = Access::Role(Role::Admin);
 
 use Access::{Open, Payload, Steer};
@@ -65,6 +66,7 @@ pub(super) const TABLE: &[(Method, &str, Access)] = &[
     (Method::GET, "/api/v1/jobs/{id}", READ),
     (Method::POST, "/api/v1/jobs/{id}/cancel", Steer),
     (Method::POST, "/api/v1/jobs/{id}/retry", Steer),
+    (Method::POST, "/api/v1/jobs/{id}/resolve", OPERATOR),
     (Method::GET, "/api/v1/jobs/{id}/events", READ),
     (Method::GET, "/api/v1/events", READ),
     (Method::GET, "/api/v1/jobs/{id}/log", READ),

@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Tells what happens to all jobs, or to those of one submission.
 ///
 /// Each event is of type `job`; a comment comes every 15 seconds without one. Type `reset` means that the numbers given are
-/// not those of this database (it was replaced): forget what you know and start anew. Type `progress` (its data is a
+/// not those of this database (it was replaced), or that events after the last one known were pruned: forget what you know and start anew. Type `progress` (its data is a
 /// `JobProgress`) tells how far a running attempt has come: it has no number, only the latest is ever told, and one may
 /// still come right after the event that ended its attempt.
 #[utoipa::path(get, operation_id = "follow_events", path = "/api/v1/events", tag = "events",
@@ -116,11 +116,19 @@ async fn follow(
         progress: Vec::new().into_iter(),
     };
     let mut reset = None;
+    let is_pruned = match after {
+        // Of one job or submission all is told, or nothing.
+        Some(after) if after > 0 && job.is_none() && submission.is_none() => {
+            after < feed.state.engine.events_pruned_to().await?
+        }
+        _ => false,
+    };
+    let announce = || Event::default().event("reset").id(beginning.to_string()).data(json!({"last": last}).to_string());
     match after {
+        Some(_) if is_pruned => reset = Some(announce()),
         // A commit may be readable an instant before its number is announced.
         Some(after) if after > last && feed.state.engine.events(None, None, after - 1, 1).await?.is_empty() => {
-            reset =
-                Some(Event::default().event("reset").id(beginning.to_string()).data(json!({"last": last}).to_string()));
+            reset = Some(announce());
         }
         Some(after) => feed.after = after,
         None => {}

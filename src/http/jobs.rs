@@ -1,4 +1,4 @@
-//! Jobs: submit, look, cancel, retry.
+//! Jobs: submit, look, cancel, retry, resolve.
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -6,14 +6,14 @@ use axum::{Extension, Json};
 
 use super::access::may_steer;
 use super::error::ApiError;
-use super::extract::{ApiPath, Params, bad_query, check_is_json, parse_json};
+use super::extract::{ApiJson, ApiPath, Params, bad_query, check_is_json, parse_json};
 use super::{Shared, body};
 use crate::app::Caller;
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::spec::JobSpec;
 use crate::domain::job::state::StateKind;
 use crate::domain::names::RepositoryName;
-use crate::domain::protocol::{ErrorBody, JobList, JobView, SubmitReply};
+use crate::domain::protocol::{ErrorBody, JobList, JobView, ResolveRequest, SubmitReply};
 use crate::store::JobFilter;
 
 /// Jobs on a page where the client does not say.
@@ -152,4 +152,16 @@ pub(super) async fn retry(
     let with_dependents = params.one("with_dependents")?.unwrap_or(false);
     params.finish()?;
     Ok(Json(state.engine.retry(id, with_dependents).await?))
+}
+
+/// Settles what became of a job that needs an operator. Saying the same again changes nothing.
+#[utoipa::path(post, operation_id = "resolve_job", path = "/api/v1/jobs/{id}/resolve", tag = "jobs", params(("id" = JobId, Path, description = "the job")),
+    request_body = ResolveRequest,
+    responses((status = 200, body = JobView), (status = "default", description = "refused", body = ErrorBody)))]
+pub(super) async fn resolve(
+    State(state): State<Shared>,
+    ApiPath(id): ApiPath<JobId>,
+    ApiJson(request): ApiJson<ResolveRequest>,
+) -> Result<Json<JobView>, ApiError> {
+    Ok(Json(state.engine.resolve(id, request).await?))
 }

@@ -112,6 +112,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(jobs::get))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::retry))
+        .routes(routes!(jobs::resolve))
         .routes(routes!(events::of_job))
         .routes(routes!(events::all))
         .routes(routes!(logs::log))

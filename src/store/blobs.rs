@@ -1,6 +1,10 @@
 //! Payload bytes as files named by their SHA-256.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
@@ -12,7 +16,21 @@ use crate::domain::digest::Sha256Digest;
 pub struct BlobStore {
     root: PathBuf,
     max_bytes: u64,
+    /// Held by whoever touches a blob and by whoever removes one for its age: neither comes between the other's look and act.
+    aging: Arc<Mutex<()>>,
 }
+
+/// A blob as it lies there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredBlob {
+    /// Its name.
+    pub digest: Sha256Digest,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A blob that was touched less long ago is not touched again.
+const TOUCH_AGAIN: Duration = Duration::from_secs(3600);
 
 /// Why a blob was not stored.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +68,7 @@ impl BlobStore {
             _ => {}
         }
         std::fs::create_dir_all(&tmp).map_err(StoreError::io(format!("make {}", tmp.display())))?;
-        Ok(Self { root: root.to_owned(), max_bytes })
+        Ok(Self { root: root.to_owned(), max_bytes, aging: Arc::default() })
     }
 
     /// Bytes of the largest blob that is taken.
@@ -71,6 +89,76 @@ impl BlobStore {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(StoreError::io(format!("look up blob {digest}"))(e)),
         }
+    }
+
+    /// The size of a stored blob in bytes; it is young from now on, so that it is not removed before it is named.
+    pub async fn keep(&self, digest: Sha256Digest) -> Result<Option<u64>, StoreError> {
+        let (path, aging) = (self.path(digest), Arc::clone(&self.aging));
+        let touch = move || {
+            let _aging = aging.lock().unwrap_or_else(PoisonError::into_inner);
+            let file = match std::fs::OpenOptions::new().write(true).open(&path) {
+                Ok(file) => file,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                Err(e) => return Err(e),
+            };
+            let meta = file.metadata()?;
+            let now = SystemTime::now();
+            if meta.modified()?.checked_add(TOUCH_AGAIN).is_none_or(|until| until < now) {
+                file.set_modified(now)?;
+            }
+            Ok(Some(meta.len()))
+        };
+        self.blocking(touch).await.map_err(StoreError::io(format!("look up blob {digest}")))
+    }
+
+    /// Every blob that is stored. Other files are left out.
+    pub async fn list(&self) -> Result<Vec<StoredBlob>, StoreError> {
+        let root = self.root.clone();
+        let list = move || {
+            let mut found = Vec::new();
+            for folder in std::fs::read_dir(&root)? {
+                let folder = folder?;
+                let Some(first) = folder.file_name().to_str().filter(|name| name.len() == 2).map(str::to_owned) else {
+                    continue;
+                };
+                for file in std::fs::read_dir(folder.path())? {
+                    let file = file?;
+                    let name = file.file_name();
+                    let digest = name.to_str().and_then(|rest| format!("sha256:{first}{rest}").parse().ok());
+                    if let (Some(digest), Ok(meta)) = (digest, file.metadata()) {
+                        found.push(StoredBlob { digest, size: meta.len() });
+                    }
+                }
+            }
+            Ok(found)
+        };
+        self.blocking(list).await.map_err(StoreError::io(format!("list the blobs below {}", self.root.display())))
+    }
+
+    /// Removes a blob that was not touched since a moment; tells whether it did.
+    pub async fn remove_if_older(&self, digest: Sha256Digest, than: Option<Timestamp>) -> Result<bool, StoreError> {
+        let (path, aging) = (self.path(digest), Arc::clone(&self.aging));
+        let remove = move || {
+            let _aging = aging.lock().unwrap_or_else(PoisonError::into_inner);
+            let touched = match std::fs::metadata(&path) {
+                Ok(meta) => meta.modified()?,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+                Err(e) => return Err(e),
+            };
+            let is_old = than.is_some_and(|than| SystemTime::from(than) > touched);
+            if is_old {
+                std::fs::remove_file(&path)?;
+            }
+            Ok(is_old)
+        };
+        self.blocking(remove).await.map_err(StoreError::io(format!("remove blob {digest}")))
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> std::io::Result<T> {
+        tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
     }
 
     /// Receives a blob. It appears under its name only when it is whole and on stable storage; returns its size in bytes.

@@ -19,6 +19,12 @@ pub enum StoreError {
         /// The lock.
         path: PathBuf,
     },
+    /// A restore was begun here and did not end.
+    #[error("a restore into {path} did not end; empty that directory and restore once more")]
+    HalfRestored {
+        /// The state directory.
+        path: PathBuf,
+    },
     /// Written by a newer program.
     #[error("{path} has schema version {found}, this program knows {known}; use the newer program that wrote it")]
     TooNew {
@@ -30,7 +36,7 @@ pub enum StoreError {
         known: u32,
     },
     /// A row that does not say what it must.
-    #[error("row of {what} in the database is damaged: {why}")]
+    #[error("{what} is damaged: {why}")]
     Corrupt {
         /// Which row.
         what: String,

@@ -8,7 +8,7 @@ use super::tx::{Db, Tx, from_json, micros, timestamp, to_json};
 use crate::domain::access::TokenName;
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::event::JobEvent;
-use crate::domain::job::spec::{Condition, JobSpec};
+use crate::domain::job::spec::{Condition, JobSpec, Source};
 use crate::domain::job::state::{JobState, Progress, StateKind, next};
 use crate::domain::job::{Job, LoggedEvent};
 use crate::domain::names::RepositoryName;
@@ -82,19 +82,23 @@ impl Db<'_> {
     /// The jobs of a repository that are ready, best first, at most `limit`.
     pub fn ready(&self, repository: &RepositoryName, limit: usize) -> Result<Vec<ReadyJob>, StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, lease_path, progress, seq FROM jobs WHERE repository = ?1 AND state = 'queued' ORDER BY priority DESC, seq LIMIT ?2",
+            "SELECT id, lease_path, progress, seq FROM jobs WHERE repository = ?1 AND state = 'queued' ORDER BY priority DESC, seq",
         )?;
-        let mut rows = statement.query(params![repository.as_str(), limit])?;
+        let mut rows = statement.query(params![repository.as_str()])?;
         let mut ready = Vec::new();
-        while let Some(row) = rows.next()? {
+        while ready.len() < limit
+            && let Some(row) = rows.next()?
+        {
             let seq: u64 = row.get(3)?;
-            let lease_path: String = row.get(1)?;
-            let progress: Progress = from_json(&format!("job number {seq}"), &row.get::<_, String>(2)?)?;
-            ready.push(ReadyJob {
-                id: JobId(row.get(0)?),
-                lease_path: lease_path.parse().map_err(|e| StoreError::corrupt(format!("job number {seq}"), e))?,
-                next_attempt: progress.attempt + 1,
-            });
+            let id = JobId(row.get(0)?);
+            // The whole row must be readable, or the job cannot be offered; then it must not stand in the way of others.
+            match self.job(id).and_then(|_| ready_job(id, seq, row)) {
+                Ok(job) => ready.push(job),
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, job.id = %id, "a damaged job is passed over; see conveyor check-db");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(ready)
     }
@@ -198,6 +202,11 @@ impl Tx<'_> {
                 .prepare_cached("INSERT INTO labels (key, value, job) VALUES (?1, ?2, ?3)")?
                 .execute(params![key, value, seq])?;
         }
+        if let Some(Source::Blob { digest }) = publish.payload.source() {
+            self.connection
+                .prepare_cached("INSERT INTO blob_refs (digest, job) VALUES (?1, ?2)")?
+                .execute(params![digest.to_string(), seq])?;
+        }
         for dependency in &spec.dependencies {
             let mut statement = self
                 .connection
@@ -232,6 +241,14 @@ impl Tx<'_> {
         self.last_event = row_number(number)?;
         Ok(())
     }
+}
+
+fn ready_job(id: JobId, seq: u64, row: &Row<'_>) -> Result<ReadyJob, StoreError> {
+    let what = || format!("job number {seq}");
+    let progress: Progress = from_json(&what(), &row.get::<_, String>(2)?)?;
+    let lease_path: String = row.get(1)?;
+    let lease_path = lease_path.parse().map_err(|e| StoreError::corrupt(what(), e))?;
+    Ok(ReadyJob { id, lease_path, next_attempt: progress.attempt + 1 })
 }
 
 fn state_kind(seq: u64, word: &str) -> Result<StateKind, StoreError> {

@@ -106,6 +106,35 @@ impl LogStore {
         self.run(move |connection| end(connection, job, attempt)).await
     }
 
+    /// Deletes all logs of these jobs.
+    pub async fn remove(&self, jobs: Vec<JobId>) -> Result<(), StoreError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        self.run(move |connection| {
+            let transaction = connection.transaction()?;
+            for job in jobs {
+                transaction.prepare_cached("DELETE FROM chunks WHERE job = ?1")?.execute([job.0])?;
+            }
+            Ok(transaction.commit()?)
+        })
+        .await
+    }
+
+    /// Bytes of the file that hold something.
+    pub async fn used_bytes(&self) -> Result<u64, StoreError> {
+        self.run(|connection| {
+            let number = |what: &str| connection.query_row(&format!("PRAGMA {what}"), [], |row| row.get::<_, u64>(0));
+            Ok(number("page_count")?.saturating_sub(number("freelist_count")?) * number("page_size")?)
+        })
+        .await
+    }
+
+    /// Gives some free pages of the file back to the file system; tells how many are left.
+    pub async fn give_back(&self, pages: u32) -> Result<u64, StoreError> {
+        self.run(move |connection| super::retention::give_back(connection, pages)).await
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,

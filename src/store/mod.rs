@@ -3,6 +3,7 @@
 //! Writes go through [`Store::write`]: a closure on a [`Tx`], committed before the call returns. Reads see committed data
 //! only. The operations are those of the use cases; no SQL leaves this module.
 
+pub mod backup;
 mod batches;
 pub mod blobs;
 mod check;
@@ -10,6 +11,7 @@ pub mod error;
 mod jobs;
 mod listing;
 pub mod logs;
+mod retention;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -24,8 +26,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
+pub use check::{Checked, Depth, check_state};
 pub use error::StoreError;
 pub use listing::JobFilter;
+pub use retention::{BlobUse, Ended};
 pub use tx::{Db, Tx};
 use writer::{Request, Writer};
 
@@ -52,6 +56,9 @@ impl Store {
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(directory).map_err(StoreError::io(format!("make {}", directory.display())))?;
         let leader = lock(&directory.join("leader.lock"))?;
+        if directory.join(backup::RESTORING).exists() {
+            return Err(StoreError::HalfRestored { path: directory.to_owned() });
+        }
         let path = directory.join("conveyor.db");
         let connection = schema::JOBS.open(&path)?;
         let (epoch, last_event) = begin_epoch(&connection)?;

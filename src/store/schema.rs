@@ -6,6 +6,11 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::StoreError;
 
+/// `PRAGMA auto_vacuum` where free pages can be given back.
+pub(super) const INCREMENTAL: u32 = 2;
+/// A database of an older version is made over for that at its opening, up to this size in bytes: larger ones take too long.
+const MADE_OVER: u64 = 64 << 20;
+
 /// One database's migrations: `user_version` counts those that were applied.
 pub(super) struct Schema {
     pub(super) migrations: &'static [&'static str],
@@ -14,7 +19,11 @@ pub(super) struct Schema {
 }
 
 pub(super) const JOBS: Schema = Schema {
-    migrations: &[include_str!("migrations/0001_jobs.sql"), include_str!("migrations/0002_tokens.sql")],
+    migrations: &[
+        include_str!("migrations/0001_jobs.sql"),
+        include_str!("migrations/0002_tokens.sql"),
+        include_str!("migrations/0003_retention.sql"),
+    ],
     synchronous: "FULL",
 };
 pub(super) const LOGS: Schema =
@@ -33,8 +42,15 @@ impl Schema {
             .map_err(StoreError::io(format!("open database {}", path.display())))?;
         let mut connection =
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        // Of an empty file this holds from the first table on.
+        connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         self.prepare(&mut connection, path)?;
+        let vacuum: u32 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
+        if vacuum != INCREMENTAL && std::fs::metadata(path).is_ok_and(|meta| meta.len() <= MADE_OVER) {
+            connection.execute_batch("VACUUM")?;
+        }
         Ok(connection)
     }
 
@@ -54,11 +70,7 @@ impl Schema {
         connection.set_prepared_statement_cache_capacity(64);
         connection.busy_timeout(std::time::Duration::from_secs(10))?;
 
-        let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        let known = u32::try_from(self.migrations.len()).unwrap_or(u32::MAX);
-        if found > known {
-            return Err(StoreError::TooNew { path: path.to_owned(), found, known });
-        }
+        let found = self.version(connection, path)?;
         for (version, sql) in (1u32..).zip(self.migrations).skip(found as usize) {
             let transaction = connection.transaction()?;
             transaction.execute_batch(sql)?;
@@ -66,6 +78,23 @@ impl Schema {
             transaction.commit()?;
         }
         Ok(())
+    }
+
+    /// The version of a database; refuses one that is newer than this program.
+    fn version(&self, connection: &Connection, path: &Path) -> Result<u32, StoreError> {
+        let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let known = u32::try_from(self.migrations.len()).unwrap_or(u32::MAX);
+        if found > known { Err(StoreError::TooNew { path: path.to_owned(), found, known }) } else { Ok(found) }
+    }
+
+    /// Refuses a database of any other version than this program's: whoever only looks cannot bring it up to date.
+    pub(super) fn check_version(&self, connection: &Connection, path: &Path) -> Result<(), StoreError> {
+        let found = self.version(connection, path)?;
+        if found as usize == self.migrations.len() {
+            return Ok(());
+        }
+        let why = format!("it has version {found}; start this program's server on it once, which brings it up to date");
+        Err(StoreError::corrupt(path.display().to_string(), why))
     }
 }
 

@@ -10,5 +10,6 @@ mod kill;
 mod mount;
 mod race;
 mod simulation;
+mod state;
 mod tidy;
 mod trees;

@@ -17,6 +17,7 @@ use super::{serving, working};
 use crate::config::{ClientConfig, ServerConfig, WorkerConfig};
 use crate::domain::fleet::DEFAULT_FLEET;
 use crate::domain::names::RepositoryName;
+use crate::domain::retention::Retention;
 use crate::domain::token::Token;
 use place::Place;
 
@@ -63,6 +64,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         anonymous_read: args.listen.ip().is_loopback(),
         claim_expiry: CLAIM_EXPIRY,
         max_blob_bytes: MAX_BLOB_BYTES,
+        retention: Retention::default(),
         repositories: place.repositories.iter().map(|name| (name.clone(), Default::default())).collect(),
     };
     let serving = serving::start(server, Some(place.repositories_dir()), server_shutdown).await?;

@@ -102,11 +102,55 @@ pub enum JobEvent {
         /// What is known.
         reason: String,
     },
+    /// A person settled what nobody could find out.
+    Resolved {
+        /// The batch that it is about.
+        batch: BatchId,
+        /// What became of it.
+        #[serde(flatten)]
+        verdict: Verdict,
+        /// Who says so.
+        by: String,
+        /// Why.
+        #[serde(default)]
+        reason: String,
+    },
+    /// The database was put back from a backup: what happened to the job since is not known here.
+    Restored {
+        /// When the backup was made.
+        #[schema(value_type = String, format = DateTime)]
+        backup_at: Timestamp,
+    },
+    /// Evidence about a batch came after it was settled, and says otherwise. The job stays as it is; a person must look.
+    Contradicted {
+        /// The batch.
+        batch: BatchId,
+        /// What the evidence says, and who it is from.
+        evidence: String,
+    },
     /// Somebody wants it tried again.
     Retried {
         /// It has dependencies that have not ended.
         waiting: bool,
     },
+}
+
+/// What a person says became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// It was published.
+    Published {
+        /// The revision that holds it.
+        revision: u64,
+        /// That revision's root catalog; empty where it was not said.
+        #[serde(default)]
+        root_hash: String,
+    },
+    /// It was not, and never will be: its jobs are tried again.
+    NotPublished,
+    /// It was not, and never will be: its jobs have failed.
+    GivenUp,
 }
 
 /// Why an attempt came to nothing.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::event::{Failure, JobEvent};
+use super::event::{Failure, JobEvent, Verdict};
 use crate::domain::digest::Sha256Digest;
 use crate::domain::ids::{BatchId, JobId};
 
@@ -344,6 +344,44 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
             }
         }
 
+        // A person's word, about the batch that nobody could tell of.
+        (S::NeedsOperator { batch: of, cancel_requested, .. }, E::Resolved { batch, verdict, reason, .. })
+            if of == batch =>
+        {
+            match verdict {
+                Verdict::Published { revision, root_hash } => {
+                    S::Succeeded { revision: *revision, root_hash: root_hash.clone() }
+                }
+                _ if *cancel_requested => S::Cancelled,
+                Verdict::NotPublished => S::Queued,
+                Verdict::GivenUp => {
+                    S::Failed { failure: Failure { code: "given_up".into(), message: given_up(reason) } }
+                }
+            }
+        }
+        (state, E::Contradicted { .. }) => state.clone(),
+
+        // It may have been published in the time that is lost: a person looks before it is tried again.
+        (
+            S::Waiting | S::AwaitingApproval | S::Queued | S::Backoff { .. } | S::Offered { .. },
+            E::Restored { backup_at },
+        ) => {
+            let message = format!(
+                "the server was restored from a backup of {backup_at}, and this job may have been published since; look into the repository, then retry it or leave it"
+            );
+            S::Failed { failure: Failure { code: "restored".into(), message } }
+        }
+        (S::Recovering { batch, node, publishing, .. }, E::Restored { .. }) => {
+            S::Recovering { batch: *batch, node: node.clone(), publishing: *publishing, cancel_requested: true }
+        }
+        (S::NeedsOperator { batch, node, publishing, reason, .. }, E::Restored { .. }) => S::NeedsOperator {
+            batch: *batch,
+            node: node.clone(),
+            publishing: *publishing,
+            cancel_requested: true,
+            reason: reason.clone(),
+        },
+
         (S::Failed { .. } | S::Cancelled | S::Skipped { .. }, E::Retried { waiting }) => {
             then.failures = 0;
             then.interruptions = 0;
@@ -362,6 +400,13 @@ fn entry_state(waiting: bool, needs_approval: bool) -> JobState {
         (true, _) => JobState::Waiting,
         (false, true) => JobState::AwaitingApproval,
         (false, false) => JobState::Queued,
+    }
+}
+
+fn given_up(reason: &str) -> String {
+    match reason {
+        "" => "an operator gave it up".into(),
+        reason => format!("an operator gave it up: {reason}"),
     }
 }
 
@@ -387,6 +432,9 @@ impl JobEvent {
             Self::WorkerLost { .. } => "worker_lost",
             Self::FoundUnpublished => "found_unpublished",
             Self::RecoveryGivenUp { .. } => "recovery_given_up",
+            Self::Resolved { .. } => "resolved",
+            Self::Restored { .. } => "restored",
+            Self::Contradicted { .. } => "contradicted",
             Self::Retried { .. } => "retried",
         }
     }

@@ -5,14 +5,27 @@ use proptest::prelude::*;
 
 use super::{batch_id, job_id};
 use crate::domain::digest::Sha256Digest;
-use crate::domain::job::event::{Failure, JobEvent};
+use crate::domain::ids::BatchId;
+use crate::domain::job::event::{Failure, JobEvent, Verdict};
 use crate::domain::job::replay;
 use crate::domain::job::state::{JobState, Progress, StateKind, next};
+
+fn batch_of() -> impl Strategy<Value = BatchId> + Clone {
+    (1u8..3).prop_map(batch_id)
+}
+
+fn verdict_of(number: u8) -> Verdict {
+    match number % 3 {
+        0 => Verdict::Published { revision: number.into(), root_hash: "ab".into() },
+        1 => Verdict::NotPublished,
+        _ => Verdict::GivenUp,
+    }
+}
 
 /// Any event, with so few different values that they often fit.
 pub(super) fn event() -> impl Strategy<Value = JobEvent> {
     use JobEvent as E;
-    let batch = (1u8..3).prop_map(batch_id);
+    let batch = batch_of();
     let node = prop_oneof!["n1", "n2"];
     let text = "[a-z]{0,3}";
     let failure = text.prop_map(|message| Failure { code: "failed".into(), message });
@@ -36,6 +49,9 @@ pub(super) fn event() -> impl Strategy<Value = JobEvent> {
         3 => node.prop_map(|node| E::WorkerLost { node }),
         1 => Just(E::FoundUnpublished),
         1 => text.prop_map(|reason| E::RecoveryGivenUp { reason }),
+        2 => (batch_of(), any::<u8>(), text).prop_map(|(batch, verdict, by)| E::Resolved { batch, verdict: verdict_of(verdict), by: by.clone(), reason: by }),
+        1 => (batch_of(), text).prop_map(|(batch, evidence)| E::Contradicted { batch, evidence }),
+        1 => Just(E::Restored { backup_at: Timestamp::UNIX_EPOCH }),
         1 => any::<bool>().prop_map(|waiting| E::Retried { waiting }),
     ]
 }
@@ -66,7 +82,9 @@ proptest! {
         let mut progress: Option<Progress> = None;
         for event in &events {
             let Ok(then) = next(progress.as_ref(), event) else { continue };
-            if let Some(before) = &progress {
+            if let (Some(before), JobEvent::Contradicted { .. }) = (&progress, event) {
+                prop_assert_eq!(before, &then, "evidence that comes late changes nothing");
+            } else if let Some(before) = &progress {
                 let retried = matches!(event, JobEvent::Retried { .. });
                 prop_assert_eq!(before.state.is_final(), retried, "{:?} by {:?}", before.state, event);
                 prop_assert_ne!(before.state.kind(), StateKind::Succeeded);

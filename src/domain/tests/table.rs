@@ -6,38 +6,39 @@ use jiff::Timestamp;
 
 use super::{batch_id, job_id};
 use crate::domain::digest::Sha256Digest;
-use crate::domain::job::event::{Failure, JobEvent};
+use crate::domain::job::event::{Failure, JobEvent, Verdict};
 use crate::domain::job::state::{JobState, Phase, Progress, StateKind, next};
 
 /// Small letters stay in the life of a job, capitals end it; `p` publishing, `c` cancelling, `.` illegal.
 const TABLE: &str = r"
-                          sub met unm app off wdr clm pin can per suc fai lst bus bke rel los fnd giv ret
-not submitted             que .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
-waiting                   .   que SKI .   .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .
-awaiting_approval         .   .   .   que .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .
-queued                    .   .   .   .   off .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .
-backoff                   .   .   .   .   .   .   .   .   CAN .   .   .   .   .   que .   .   .   .   .
-offered                   .   .   .   .   .   que ru  .   CAN .   .   .   .   .   .   .   .   .   .   .
-running                   .   .   .   .   .   .   .   ru  ruc rup .   bac FAI bac .   que re  .   .   .
-running cancelling        .   .   .   .   .   .   .   ruc .   .   .   CAN CAN CAN .   CAN rec .   .   .
-running publishing        .   .   .   .   .   .   .   .   .   .   SUC bac FAI bac .   que rep .   .   .
-recovering                .   .   .   .   .   .   .   .   rec .   SUC .   FAI .   .   .   .   que ne  .
-recovering cancelling     .   .   .   .   .   .   .   .   .   .   SUC .   CAN .   .   .   .   CAN nec .
-recovering publishing     .   .   .   .   .   .   .   .   .   .   SUC .   FAI .   .   .   .   que nep .
-needs_operator            .   .   .   .   .   .   .   .   nec .   SUC .   .   .   .   .   .   que .   .
-needs_operator cancelling .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   CAN .   .
-needs_operator publishing .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   que .   .
-succeeded                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
-failed                    .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   que
-cancelled                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   que
-skipped                   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   que
+                          sub met unm app off wdr clm pin can per suc fai lst bus bke rel los fnd giv rsp rsn rsg rst con ret
+not submitted             que .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
+waiting                   .   que SKI .   .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI wai .
+awaiting_approval         .   .   .   que .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI app .
+queued                    .   .   .   .   off .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI que .
+backoff                   .   .   .   .   .   .   .   .   CAN .   .   .   .   .   que .   .   .   .   .   .   .   FAI bac .
+offered                   .   .   .   .   .   que ru  .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI off .
+running                   .   .   .   .   .   .   .   ru  ruc rup .   bac FAI bac .   que re  .   .   .   .   .   .   ru  .
+running cancelling        .   .   .   .   .   .   .   ruc .   .   .   CAN CAN CAN .   CAN rec .   .   .   .   .   .   ruc .
+running publishing        .   .   .   .   .   .   .   .   .   .   SUC bac FAI bac .   que rep .   .   .   .   .   .   rup .
+recovering                .   .   .   .   .   .   .   .   rec .   SUC .   FAI .   .   .   .   que ne  .   .   .   rec re  .
+recovering cancelling     .   .   .   .   .   .   .   .   .   .   SUC .   CAN .   .   .   .   CAN nec .   .   .   rec rec .
+recovering publishing     .   .   .   .   .   .   .   .   .   .   SUC .   FAI .   .   .   .   que nep .   .   .   rep rep .
+needs_operator            .   .   .   .   .   .   .   .   nec .   SUC .   .   .   .   .   .   que .   SUC que FAI nec ne  .
+needs_operator cancelling .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   CAN .   SUC CAN CAN nec nec .
+needs_operator publishing .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   que .   SUC que FAI nep nep .
+succeeded                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   SUC .
+failed                    .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   FAI que
+cancelled                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   CAN que
+skipped                   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   SKI que
 ";
 
-/// Every event that there is, with its column. A failure has two: with another attempt, and without.
+/// Every event that there is, with its column. A failure has two: with another attempt, and without; a verdict has three.
 pub(super) fn events() -> Vec<(&'static str, JobEvent)> {
     use JobEvent as E;
     let failure = || Failure { code: "c".into(), message: "m".into() };
     let (batch, node, until) = (batch_id(1), "n".to_owned(), Timestamp::UNIX_EPOCH);
+    let resolved = |verdict| E::Resolved { batch, verdict, by: "b".into(), reason: "r".into() };
     vec![
         ("sub", E::Submitted { waiting: false, needs_approval: false }),
         ("met", E::DependenciesMet),
@@ -58,6 +59,11 @@ pub(super) fn events() -> Vec<(&'static str, JobEvent)> {
         ("los", E::WorkerLost { node }),
         ("fnd", E::FoundUnpublished),
         ("giv", E::RecoveryGivenUp { reason: "r".into() }),
+        ("rsp", resolved(Verdict::Published { revision: 2, root_hash: "r".into() })),
+        ("rsn", resolved(Verdict::NotPublished)),
+        ("rsg", resolved(Verdict::GivenUp)),
+        ("rst", E::Restored { backup_at: until }),
+        ("con", E::Contradicted { batch, evidence: "e".into() }),
         ("ret", E::Retried { waiting: false }),
     ]
 }
@@ -164,7 +170,7 @@ fn the_table_has_every_state_and_every_event() {
     let kinds: std::collections::BTreeSet<_> = states().iter().map(JobState::kind).collect();
     assert_eq!(kinds.len(), StateKind::ALL.len());
     let words: std::collections::BTreeSet<_> = events().iter().map(|(_, event)| event.word()).collect();
-    assert_eq!(words.len(), 19);
+    assert_eq!(words.len(), 22);
 }
 
 #[test]

@@ -122,7 +122,10 @@ fn facts(job: &JobView) -> Vec<(&'static str, String)> {
             facts
         }
         JobState::NeedsOperator { batch, node, reason, .. } => {
-            vec![("Reason", reason.clone()), ("Node", node.clone()), ("Batch", batch.to_string())]
+            let mut facts = vec![("Reason", reason.clone()), ("Node", node.clone()), ("Batch", batch.to_string())];
+            let advice = job.unclear.iter().flat_map(|unclear| unclear.advice(job.job_id));
+            facts.extend(advice.map(|line| ("To be done", line)));
+            facts
         }
         JobState::Succeeded { revision, root_hash } => {
             vec![("Revision", revision.to_string()), ("Root hash", root_hash.clone())]

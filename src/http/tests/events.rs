@@ -106,3 +106,24 @@ async fn more_events_than_are_read_at_once_come_in_order() {
         assert_eq!(events.event().await.1, number.to_string());
     }
 }
+
+#[tokio::test]
+async fn who_missed_events_that_are_pruned_is_told() {
+    let server = Server::start().await;
+    let old: crate::domain::ids::JobId = server.submit("old").await.parse().unwrap();
+    server.post(&format!("/api/v1/jobs/{old}/cancel"), json!(null)).await;
+    let pruned = *server.engine.store().committed().borrow();
+    let id = server.submit("kept").await;
+    let far = jiff::Timestamp::MAX;
+    let gone = server.engine.store().write::<_, crate::store::StoreError, _>(move |tx| tx.prune_job(old, far)).await;
+    assert!(gone.unwrap());
+    let last = server.engine.store().committed().borrow().to_string();
+    let mut events = server.stream("/api/v1/events", Some("1")).await;
+    let (kind, at, _) = events.event().await;
+    assert_eq!((kind.as_str(), at), ("reset", last));
+    // Who knows the last of them has missed nothing; and of a job there is all or nothing.
+    let mut events = server.stream("/api/v1/events", Some(&pruned.to_string())).await;
+    assert_eq!(events.event().await.0, "job");
+    let mut events = server.stream(&format!("/api/v1/jobs/{id}/events"), Some("1")).await;
+    assert_eq!(events.event().await.0, "job");
+}

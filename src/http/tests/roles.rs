@@ -19,6 +19,7 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("GET", "/api/v1/jobs/{id}", "read submit operator admin"),
     ("POST", "/api/v1/jobs/{id}/cancel", "operator admin"),
     ("POST", "/api/v1/jobs/{id}/retry", "operator admin"),
+    ("POST", "/api/v1/jobs/{id}/resolve", "operator admin"),
     ("GET", "/api/v1/jobs/{id}/events", "read submit operator admin"),
     ("GET", "/api/v1/events", "read submit operator admin"),
     ("GET", "/api/v1/jobs/{id}/log", "read submit operator admin"),

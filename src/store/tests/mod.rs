@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod backup;
 mod blobs;
 mod durability;
 mod group_commit;

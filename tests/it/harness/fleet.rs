@@ -59,7 +59,7 @@ impl Server {
         let program = Program::new(&config, base.path());
         program.good(&["repository", "create", REPOSITORY]);
         program.good(&["repository", "create", OTHER]);
-        let (process, url) = launch(&program, "127.0.0.1:0");
+        let (process, url) = launch(&program, "127.0.0.1:0", None);
         Self { process, api: Api::new(&url, TOKEN), program, base }
     }
 
@@ -87,11 +87,35 @@ impl Server {
         Daemon::start(&mut self.program.command(&[&["--url", self.url()], arguments].concat()))
     }
 
+    /// Its directory.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.base.path().join("server")
+    }
+
+    /// The command line tool, with the server's configuration.
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Adds lines to the configuration, for its next start.
+    pub(crate) fn configure(&self, more: &str) {
+        private(&self.base.path().join("config.toml"), &(config_text(self.base.path()) + more));
+    }
+
+    pub(crate) fn process(&mut self) -> &mut Daemon {
+        &mut self.process
+    }
+
     /// Kills it and starts it on the same port.
     pub(crate) fn crash_and_restart(&mut self) {
         self.process.kill9();
+        self.start_again(None);
+    }
+
+    /// Starts it on the same port once it has ended; it dies at the crash point, where one is named.
+    pub(crate) fn start_again(&mut self, crash_at: Option<&str>) {
         let address = self.url().trim_start_matches("http://").to_owned();
-        self.process = launch(&self.program, &address).0;
+        self.process = launch(&self.program, &address, crash_at).0;
     }
 
     /// A second server on the same state, which must end by itself.
@@ -139,8 +163,10 @@ impl Server {
     }
 }
 
-fn launch(program: &Program, listen: &str) -> (Daemon, String) {
-    let mut process = Daemon::start(&mut program.command(&["--debug", "server", "--listen", listen]));
+fn launch(program: &Program, listen: &str, crash_at: Option<&str>) -> (Daemon, String) {
+    let mut command = program.command(&["--debug", "server", "--listen", listen]);
+    command.envs(crash_at.map(|point| ("CONVEYOR_CRASH_AT", point)));
+    let mut process = Daemon::start(&mut command);
     let url = process.said("the server listens", |_, log| {
         let at = log.find("listening on http://")? + "listening on ".len();
         let url = log[at..].lines().next()?;
