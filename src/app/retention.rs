@@ -161,7 +161,7 @@ impl Engine {
             .await?;
         let count = pruned.len() as u64;
         crate::crash::point("retention.jobs-pruned");
-        // Killed before this, logs of jobs that nobody knows stay; `check-db` names them, and they count for their size.
+        // Killed before this, logs of jobs that nobody knows stay, and count for their size.
         self.logs.remove(pruned).await?;
         Ok(count)
     }
