@@ -1,7 +1,7 @@
 //! Random sequences of change sets against a plain tree as the model: after every step the repository must show the same
 //! entries, content, link counts and catalogs, its counters must be true, and its check must find nothing.
 //!
-//! `CONVEYOR_PROPERTY_SEED=n` runs one sequence again; `CONVEYOR_PROPERTY_SEQUENCES=n` says how many are run. With
+//! `CONVEYOR_PROPERTY_SEED=n` runs one sequence again; `CONVEYOR_PROPERTY_SEQUENCES=n` says how many are run from there. With
 //! `CONVEYOR_PROPERTY_KEEP=directory` the repositories stay there, one for each seed.
 
 mod auto;
@@ -154,8 +154,9 @@ fn shorten(sequence: Sequence) -> Sequence {
 fn change_sets_do_to_a_repository_what_they_do_to_a_directory() {
     let tally = Tally::default();
     let only = setting("CONVEYOR_PROPERTY_SEED");
-    let count = setting("CONVEYOR_PROPERTY_SEQUENCES").unwrap_or(SEQUENCES);
-    let (first, end) = only.map_or((0, count), |seed| (seed, seed + 1));
+    let count = setting("CONVEYOR_PROPERTY_SEQUENCES").unwrap_or(if only.is_some() { 1 } else { SEQUENCES });
+    let first = only.unwrap_or(0);
+    let end = first + count;
     let (next, failed) = (AtomicU64::new(first), Mutex::new(None));
     let keep = std::env::var_os("CONVEYOR_PROPERTY_KEEP").map(PathBuf::from);
     let work = || {
@@ -177,6 +178,8 @@ fn change_sets_do_to_a_repository_what_they_do_to_a_directory() {
         }
     });
     if let Some((seed, sequence, why)) = failed.into_inner().unwrap() {
+        // Shortening takes a while.
+        eprintln!("seed {seed}: {why}");
         let short = shorten(sequence);
         let short_why = play(&short, &Tally::default(), None);
         panic!("{why}\nshortened: {short_why:?}\n{short:?}\nrun it again: CONVEYOR_PROPERTY_SEED={seed}");

@@ -256,7 +256,9 @@ impl<'t> Run<'t> {
         self.tags.insert(name, self.revision);
         if by_tag {
             self.tags.insert(old, self.revision);
-            self.states.remove(&to);
+            if !self.tags.values().any(|revision| *revision == to) {
+                self.states.remove(&to);
+            }
         }
         self.tally.rollbacks.add(1);
         Ok(())
