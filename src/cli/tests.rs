@@ -66,6 +66,20 @@ fn the_old_command_lines_still_parse() {
 }
 
 #[test]
+fn where_repositories_are_can_be_said_at_the_end_of_every_command() {
+    for action in [&["list"][..], &["add", "t"], &["remove", "t"]] {
+        let words = [&["repository", "tag", "a.b"], action, &["--repositories-dir", "/r", "--keys-dir", "/k"]].concat();
+        let Ok(Cli { command: Command::Repository(repository::RepositoryCommand::Tag(tag)), .. }) = parse(&words)
+        else {
+            panic!("{words:?}")
+        };
+        let places = tag.repository.places;
+        assert_eq!(places.repositories_dir.as_deref(), Some(std::path::Path::new("/r")), "{words:?}");
+        assert_eq!(places.keys_dir.as_deref(), Some(std::path::Path::new("/k")), "{words:?}");
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_wrong_usage() {
     for words in [
         &["submit"][..],

@@ -54,10 +54,10 @@ pub(super) enum RepositoryCommand {
 #[derive(Debug, Args)]
 pub(super) struct Places {
     /// Directory of the repositories [default: the worker's repositories_dir]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub repositories_dir: Option<PathBuf>,
     /// Directory of the keys [default: the worker's keys_dir]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub keys_dir: Option<PathBuf>,
 }
 
