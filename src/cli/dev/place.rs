@@ -9,6 +9,8 @@ use anyhow::Context as _;
 
 use crate::app::clock::{Entropy, SystemEntropy};
 use crate::cli::serving::make_private;
+use crate::cvmfs::Error;
+use crate::cvmfs::reader::Expiry;
 use crate::cvmfs::stratum0::{CreateOptions, Stratum0};
 use crate::domain::names::RepositoryName;
 
@@ -119,9 +121,12 @@ impl Place {
         let now = jiff::Timestamp::now().as_second();
         let options = CreateOptions::default();
         if stratum0.exists() {
-            stratum0
-                .resign(options.whitelist_days, now)
-                .with_context(|| format!("cannot sign the whitelist of {name}"))?;
+            let days_left = || Ok::<_, Error>((stratum0.reader(Expiry::Ignore)?.whitelist().expires_at - now) / 86_400);
+            // Only then: what a killed predecessor started may hold the repository's lock for a moment longer.
+            if days_left().with_context(|| format!("cannot read {name}"))? < i64::from(options.whitelist_days) / 2 {
+                let signed = stratum0.resign(options.whitelist_days, now);
+                signed.with_context(|| format!("cannot sign the whitelist of {name}"))?;
+            }
         } else {
             Stratum0::create(stratum0.directory(), name.as_str(), self.keys_dir(), &options, now)
                 .with_context(|| format!("cannot make repository {name}"))?;

@@ -155,10 +155,15 @@ impl CatalogEditor {
         let moved = self.count_below()?;
         self.statistics.own.subtract(&moved);
         let columns = COLUMNS;
+        // The byte behind the slash is the zero.
+        let (first, end) = (text_literal(&[b"/", mount, b"/"].concat()), text_literal(&[b"/", mount, b"0"].concat()));
         self.attached(
             target,
             &format!(
-                "INSERT INTO other.catalog ({columns}) SELECT {columns} FROM main.catalog
+                "INSERT INTO other.bind_mountpoints (path, sha1, size) SELECT path, sha1, size FROM main.bind_mountpoints
+               WHERE path > {first} AND path < {end};
+             DELETE FROM main.bind_mountpoints WHERE path > {first} AND path < {end};
+             INSERT INTO other.catalog ({columns}) SELECT {columns} FROM main.catalog
                WHERE (md5path_1, md5path_2) IN (SELECT a, b FROM temp.subtree);
              INSERT INTO other.chunks (md5path_1, md5path_2, offset, size, hash)
                SELECT md5path_1, md5path_2, offset, size, hash FROM main.chunks
@@ -183,7 +188,8 @@ impl CatalogEditor {
                 "INSERT INTO main.catalog ({columns}) SELECT {taken} FROM other.catalog
                WHERE NOT (md5path_1 = {a} AND md5path_2 = {b});
              INSERT INTO main.chunks (md5path_1, md5path_2, offset, size, hash)
-               SELECT md5path_1, md5path_2, offset, size, hash FROM other.chunks;"
+               SELECT md5path_1, md5path_2, offset, size, hash FROM other.chunks;
+             INSERT INTO main.bind_mountpoints (path, sha1, size) SELECT path, sha1, size FROM other.bind_mountpoints;"
             ),
         )
     }
@@ -249,6 +255,17 @@ impl CatalogEditor {
         let path = [b"/", &nested.path[..]].concat();
         let values = params![super::super::database::Text(&path), nested.hash.to_string(), nested.size.cast_signed()];
         self.execute("INSERT OR REPLACE INTO nested_catalogs (path, sha1, size) VALUES (?1, ?2, ?3)", values).map(drop)
+    }
+
+    /// Makes a directory one at which another revision is mounted: nothing but tests does so.
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used)]
+    pub(crate) fn bind_for_tests(&mut self, path: &[u8]) {
+        let old = self.catalog.lookup(path).unwrap().unwrap();
+        self.update(path, &old, &Entry { flags: Flags(old.flags.0 | Flags::BIND_MOUNTPOINT), ..old.clone() }).unwrap();
+        let path = [b"/", path].concat();
+        let sql = "INSERT INTO bind_mountpoints (path, sha1, size) VALUES (?1, ?2, 0)";
+        self.execute(sql, params![super::super::database::Text(&path), "0".repeat(40)]).unwrap();
     }
 
     /// Takes the reference to a nested catalog out.
@@ -328,4 +345,9 @@ impl CatalogEditor {
         let execute = || database.connection.prepare_cached(sql)?.execute(values);
         execute().map_err(database.failed("write"))
     }
+}
+
+/// A path as it stands in an SQL statement, whatever its bytes are.
+fn text_literal(path: &[u8]) -> String {
+    format!("CAST(x'{}' AS TEXT)", hex::encode(path))
 }

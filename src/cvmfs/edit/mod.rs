@@ -130,6 +130,12 @@ impl TreeEditor {
     /// there with all below it. The directory that it goes in must exist; the root can only stay a directory.
     pub fn put(&mut self, path: &[u8], new: &NewEntry) -> Result<Put, EditError> {
         let name = split_path(path).map_or(&b""[..], |(_, name)| name);
+        if matches!(&new.kind, NewKind::Symlink { target } if target.is_empty() || target.contains(&0)) {
+            return Err(conflict(path, "the target of a symbolic link has at least one byte, and none that is NUL"));
+        }
+        if new.mtime_ns.is_some_and(|nanoseconds| nanoseconds >= 1_000_000_000) {
+            return Err(conflict(path, "its time has more nanoseconds than a second"));
+        }
         self.place(path, new.row(name), new.chunks())
     }
 

@@ -395,3 +395,31 @@ fn a_catalog_begins_at_a_name_of_any_bytes() {
     let report = check::check(&sandbox.reader(), &check::Options::default()).unwrap();
     assert!(report.problems.is_empty() && report.summary.catalogs == 2, "{report}");
 }
+
+#[test]
+fn what_no_client_could_show_is_refused() {
+    let sandbox = Sandbox::new();
+    let mut draft = sandbox.begin();
+    for target in [&b""[..], b"a\0b"] {
+        let link = entry(NewKind::Symlink { target: target.to_vec() });
+        assert!(matches!(draft.tree().put(b"link", &link), Err(EditError::Conflict { .. })));
+    }
+    let late = NewEntry { mtime_ns: Some(1_000_000_000), ..entry(NewKind::Fifo) };
+    assert!(matches!(draft.tree().put(b"pipe", &late), Err(EditError::Conflict { .. })));
+}
+
+#[test]
+fn what_is_mounted_in_a_directory_goes_with_it_into_its_catalog_and_back() {
+    let sandbox = Sandbox::new();
+    publish(&sandbox, |draft| put(draft, "a/b'\n/other/file", "x"));
+    let bound = |draft: &mut Draft, directory: &[u8]| {
+        let at = draft.tree().catalogs.of_directory(directory).unwrap();
+        draft.tree().catalogs.editor(at).unwrap().catalog().has_bind_mountpoints().unwrap()
+    };
+    let mut draft = sandbox.begin();
+    draft.tree().catalogs.editor_mut(ROOT).unwrap().bind_for_tests(b"a/b'\n/other");
+    put(&mut draft, "a/b'\n/.cvmfscatalog", "");
+    assert!(bound(&mut draft, b"a/b'\n") && !bound(&mut draft, b"a"));
+    assert!(draft.tree().remove(b"a/b'\n/.cvmfscatalog").unwrap());
+    assert!(bound(&mut draft, b"a"));
+}
