@@ -17,17 +17,18 @@ mod outcome;
 mod pin;
 mod progress;
 mod query;
+mod rabbitmq;
 mod retry;
 mod submit;
 mod tick;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::broker::Embedded;
+use crate::broker::{Embedded, Status};
 use crate::domain::batch::BatchState;
 use crate::domain::fleet::Repositories;
 use crate::domain::ids::{BatchId, JobId};
@@ -78,6 +79,8 @@ pub struct Engine {
     live: Mutex<Live>,
     /// The number of the last change in [`Live::progress`].
     progress_changed: watch::Sender<u64>,
+    /// How RabbitMQ stands, where it is used.
+    rabbitmq: OnceLock<Arc<Status>>,
 }
 
 /// What is never stored: what is known about time, since it counts on the monotonic clock of this process, and progress.
@@ -121,6 +124,7 @@ impl Engine {
             settings,
             live: Mutex::default(),
             progress_changed: watch::channel(0).0,
+            rabbitmq: OnceLock::new(),
         };
         let batches = engine.store.read(|db| db.live_batches()).await?;
         let now = engine.clock.monotonic();

@@ -3,6 +3,7 @@
 
 pub mod failure;
 
+mod broker;
 mod cancel;
 mod check;
 mod check_config;
@@ -106,6 +107,9 @@ enum Command {
     /// Make and look at repositories, without cvmfs_server
     #[command(subcommand)]
     Repository(repository::RepositoryCommand),
+    /// Look at RabbitMQ and make it ready
+    #[command(subcommand)]
+    Broker(broker::BrokerCommand),
     /// Say whether the configuration is good
     CheckConfig(check_config::CheckConfigArgs),
 }
@@ -150,6 +154,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Worker(args) => worker::run(args, &context).await,
         Command::Dev(args) => dev::run(args, &context).await,
         Command::Repository(command) => repository::run(command, &context).await,
+        Command::Broker(command) => broker::run(command, &context).await,
         Command::CheckConfig(args) => check_config::run(args, &context),
     }
 }

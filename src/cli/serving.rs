@@ -47,6 +47,7 @@ pub(super) async fn start(
     let store = Store::open(&config.state_dir)?;
     let logs = LogStore::open(&config.state_dir.join("logs.db"))?;
     let blobs = BlobStore::open(&config.state_dir.join("blobs"), config.max_blob_bytes)?;
+    let broker = config.broker.as_ref().map(super::broker::settings);
     let settings = Settings { claim_expiry: config.claim_expiry, ..Settings::default() };
     let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
     let engine =
@@ -68,6 +69,10 @@ pub(super) async fn start(
     };
     let router = http::router(state);
     let task = tokio::spawn(async move {
+        let sending = broker.map(|settings| {
+            let engine = Arc::clone(&engine);
+            tokio::spawn(async move { engine.drive_rabbitmq(&settings).await })
+        });
         let ticking = tokio::spawn(tick(engine));
         let stopped = stop.clone();
         let stopping = tokio::spawn(async move {
@@ -75,6 +80,9 @@ pub(super) async fn start(
             stopped.cancel();
         });
         http::serve(listeners, router, Limits::default(), stop).await;
+        if let Some(sending) = sending {
+            sending.abort();
+        }
         ticking.abort();
         stopping.abort();
     });

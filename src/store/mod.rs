@@ -10,6 +10,7 @@ pub mod error;
 mod jobs;
 mod listing;
 pub mod logs;
+mod outbox;
 mod schema;
 #[cfg(test)]
 mod tests;

@@ -47,6 +47,11 @@ impl std::ops::DerefMut for Worker {
 impl Server {
     /// Makes the repository and starts a server without workers; claims expire after 5 seconds.
     pub(crate) fn start() -> Self {
+        Self::start_with("", |_| String::new())
+    }
+
+    /// With further keys of the worker's table, and further tables; these may name files in the directory.
+    pub(crate) fn start_with(worker: &str, tables: impl FnOnce(&Path) -> String) -> Self {
         let base = Place::new();
         let path = |name: &str| base.path().join(name);
         for directory in ["repositories", "keys"] {
@@ -54,7 +59,7 @@ impl Server {
         }
         private(&path("token"), TOKEN);
         let config = path("config.toml");
-        private(&config, &config_text(base.path()));
+        private(&config, &(config_text(base.path(), worker) + &tables(base.path())));
         let program = Program::new(&config, base.path());
         program.good(&["repository", "create", REPOSITORY]);
         program.good(&["repository", "create", OTHER]);
@@ -69,6 +74,26 @@ impl Server {
     /// The command line tool, configured for this server by its address alone.
     pub(crate) fn run(&self, arguments: &[&str]) -> super::Run {
         self.program.run(&[&["--url", self.url()], arguments].concat())
+    }
+
+    pub(crate) fn token(&self) -> &'static str {
+        TOKEN
+    }
+
+    /// Kills it.
+    pub(crate) fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// Starts it on the same port, after its end.
+    pub(crate) fn start_again(&mut self) {
+        let address = self.url().trim_start_matches("http://").to_owned();
+        self.process = launch(&self.program, &address).0;
+    }
+
+    /// All that it said.
+    pub(crate) fn log(&self) -> String {
+        self.process.stderr()
     }
 
     /// Kills it and starts it on the same port.
@@ -128,11 +153,11 @@ fn launch(program: &Program, listen: &str) -> (Daemon, String) {
     (process, url)
 }
 
-fn config_text(base: &Path) -> String {
+fn config_text(base: &Path, worker: &str) -> String {
     let path = |name: &str| -> PathBuf { base.join(name) };
     format!(
         "[client]\ntoken_file = {token:?}\n\n[server]\nstate_dir = {server:?}\ntoken_file = {token:?}\nclaim_expiry_s = 5\n\n\
-         [worker]\nrepositories_dir = {repositories:?}\nkeys_dir = {keys:?}\ntoken_file = {token:?}\n\n[repositories.\"{REPOSITORY}\"]\n[repositories.\"{OTHER}\"]\n",
+         [worker]\nrepositories_dir = {repositories:?}\nkeys_dir = {keys:?}\ntoken_file = {token:?}\n{worker}\n\n[repositories.\"{REPOSITORY}\"]\n[repositories.\"{OTHER}\"]\n",
         token = path("token"),
         server = path("server"),
         repositories = path("repositories"),
