@@ -20,7 +20,7 @@ pub const ALL: &[&str] = &[
     "broker.before-send",
     "broker.sent",
     "broker.events-sent",
-    "worker.before-ack",
+    "broker.before-ack",
     "worker.claimed",
     "worker.staged",
     "worker.permitted",

@@ -254,12 +254,12 @@ mod tests {
     #[test]
     fn a_password_that_others_can_read_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "secret\n").unwrap();
+        std::fs::write(file.path(), "hidden\n").unwrap();
         let mode = |mode| std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
         mode(0o600);
-        assert_eq!(read_password(file.path()).unwrap().expose(), "secret");
+        assert_eq!(read_password(file.path()).unwrap().expose(), "hidden");
         mode(0o604);
         let error = read_password(file.path()).unwrap_err();
-        assert!(matches!(error, ConfigError::Shared { .. }) && !error.to_string().contains("secret"));
+        assert!(matches!(error, ConfigError::Shared { .. }) && !error.to_string().contains("hidden"));
     }
 }

@@ -181,7 +181,7 @@ impl Consuming<'_> {
                 Ok(())
             }
             Fate::Gone | Fate::Ended => {
-                crate::crash::point("worker.before-ack");
+                crate::crash::point("broker.before-ack");
                 match self.pending.remove(&number) {
                     Some(pending) => self.inbox.acknowledge(&pending.received).await,
                     None => Ok(()),

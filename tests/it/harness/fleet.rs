@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::dev::{Place, REPOSITORY};
 use super::{Api, Daemon, Program};
@@ -91,6 +92,18 @@ impl Server {
         self.process = launch(&self.program, &address).0;
     }
 
+    /// Starts it on the same port so that it dies at a named point.
+    pub(crate) fn start_dying_at(&mut self, point: &str) {
+        let address = self.url().trim_start_matches("http://").to_owned();
+        let mut command = self.program.command(&["server", "--listen", &address]);
+        self.process = Daemon::start(command.env("CONVEYOR_CRASH_AT", point));
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn ended_itself(&mut self) {
+        self.process.wait();
+    }
+
     /// All that it said.
     pub(crate) fn log(&self) -> String {
         self.process.stderr()
@@ -117,6 +130,15 @@ impl Server {
 
     /// A worker, also where it cannot start.
     pub(crate) fn try_worker(&self, node: &str, state: &str) -> Worker {
+        Worker { process: Daemon::start(&mut self.worker_command(node, state)) }
+    }
+
+    /// A worker that dies at a named point.
+    pub(crate) fn worker_dying_at(&self, node: &str, point: &str) -> Worker {
+        Worker { process: Daemon::start(self.worker_command(node, node).env("CONVEYOR_CRASH_AT", point)) }
+    }
+
+    fn worker_command(&self, node: &str, state: &str) -> Command {
         let path = |name: &str| self.base.path().join(name).into_os_string().into_string().unwrap();
         let (state, temporary) = (path(&format!("worker-{state}")), path(&format!("tmp-{state}")));
         let arguments = [
@@ -132,7 +154,7 @@ impl Server {
             "--temp-dir",
             &temporary,
         ];
-        Worker { process: Daemon::start(&mut self.program.command(&arguments)) }
+        self.program.command(&arguments)
     }
 
     /// How many revisions were published by jobs.

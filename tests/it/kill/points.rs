@@ -47,7 +47,8 @@ async fn a_process_that_dies_at_any_named_point_loses_nothing_and_publishes_noth
 /// The points at which the lives of each case end: each at its first passage, and at a later one where one kill is enough.
 fn cases() -> Vec<Vec<String>> {
     let mut cases = Vec::new();
-    for point in conveyor::crash::ALL.iter().copied() {
+    // Those of RabbitMQ are passed where there is one: tests/it/broker dies at them.
+    for point in conveyor::crash::ALL.iter().copied().filter(|point| !point.starts_with("broker.")) {
         match NEED_A_LOSS.iter().find(|(name, _)| *name == point) {
             Some((_, loss)) => cases.push(vec![(*loss).to_owned(), point.to_owned()]),
             None => cases.extend([vec![point.to_owned()], vec![format!("{point}:3")]]),
