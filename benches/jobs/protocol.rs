@@ -48,6 +48,7 @@ async fn jobs_per_s(count: usize) -> f64 {
         temp_dir: server.directory.path().join("tmp"),
         run_as: nix::unistd::geteuid().is_root().then_some(Account { uid: 65534, gid: 65534 }),
         fetch: FetchLimits::default(),
+        broker: None,
     };
     let (stop, shutdown) = watch::channel(false);
     let working = tokio::spawn(worker::run(server.client(), Arc::new(Idle::default()), settings, shutdown));

@@ -40,6 +40,8 @@ pub(super) struct WorkerSeen {
     pub(super) instance: InstanceId,
     pub(super) fleet: String,
     pub(super) free_slots: usize,
+    /// Whether the broker delivers offers to it.
+    pub(super) by_broker: bool,
     /// When, on the monotonic clock.
     pub(super) at: Duration,
 }
@@ -82,6 +84,12 @@ impl Dispatcher {
         }
         *worker = seen;
         Ok(())
+    }
+
+    /// The fleets with a worker that the broker delivers offers to. For others nothing is sent: it would pile up.
+    pub(super) fn fleets_by_broker(&self) -> BTreeSet<String> {
+        let state = self.state();
+        state.workers.values().filter(|worker| worker.by_broker).map(|worker| worker.fleet.clone()).collect()
     }
 
     /// Notes that a worker took a batch, or gave one back, before it says so itself.

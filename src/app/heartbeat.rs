@@ -15,8 +15,14 @@ impl Engine {
     pub async fn heartbeat(&self, request: HeartbeatRequest) -> Result<HeartbeatReply, AppError> {
         let free_slots = request.free_slots as usize;
         let at = self.clock.monotonic();
-        let seen = WorkerSeen { instance: request.instance, fleet: request.fleet.clone(), free_slots, at };
+        let by_broker = request.by_broker;
+        let seen = WorkerSeen { instance: request.instance, fleet: request.fleet.clone(), free_slots, by_broker, at };
+        let has_broker = || self.dispatcher.fleets_by_broker().contains(&request.fleet);
+        let is_first = by_broker && !has_broker();
         self.dispatcher.worker_seen(&request.node, seen)?;
+        if is_first {
+            self.broker.announce();
+        }
 
         let (node, instance) = (request.node.clone(), request.instance);
         let (mine, cancel, mut running) = self

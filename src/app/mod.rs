@@ -17,6 +17,7 @@ mod outcome;
 mod pin;
 mod progress;
 mod query;
+mod rabbitmq;
 mod resolve;
 mod retention;
 mod retry;
@@ -27,12 +28,12 @@ mod tick;
 mod tokens;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::broker::Embedded;
+use crate::broker::{Embedded, Status};
 use crate::domain::batch::BatchState;
 use crate::domain::fleet::Repositories;
 use crate::domain::ids::{BatchId, JobId};
@@ -50,9 +51,9 @@ pub use error::AppError;
 pub use offers::MAX_WAIT;
 use progress::Reported;
 pub use query::MAX_PAGE;
+pub use retention::{Pruned, Round};
 use tokens::Keyring;
 pub use tokens::{Caller, Denied};
-pub use retention::{Pruned, Round};
 
 /// What can be set about the engine.
 #[derive(Debug, Clone)]
@@ -94,6 +95,8 @@ pub struct Engine {
     keyring: Keyring,
     /// The number of the last change in [`Live::progress`].
     progress_changed: watch::Sender<u64>,
+    /// How RabbitMQ stands, where it is used.
+    rabbitmq: OnceLock<Arc<Status>>,
 }
 
 /// What is never stored: what is known about time, since it counts on the monotonic clock of this process, and progress.
@@ -144,6 +147,7 @@ impl Engine {
             live: Mutex::default(),
             keyring: Keyring::default(),
             progress_changed: watch::channel(0).0,
+            rabbitmq: OnceLock::new(),
         };
         engine.keyring.load(engine.store.read(|db| db.tokens()).await?);
         engine.withdraw_moved().await?;

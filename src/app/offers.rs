@@ -21,7 +21,13 @@ impl Engine {
         max: usize,
     ) -> Result<Vec<Offer>, AppError> {
         let at = self.clock.monotonic();
-        self.dispatcher.worker_seen(node, WorkerSeen { instance, fleet: fleet.to_owned(), free_slots: max, at })?;
+        let seen = WorkerSeen { instance, fleet: fleet.to_owned(), free_slots: max, by_broker: false, at };
+        self.dispatcher.worker_seen(node, seen)?;
+        self.unsent_offers(fleet, max).await
+    }
+
+    /// The offers of a fleet that are on their way to nobody; from now on they are.
+    pub(super) async fn unsent_offers(&self, fleet: &str, max: usize) -> Result<Vec<Offer>, AppError> {
         let name = fleet.to_owned();
         let reading = self.broker.begin_reading();
         let unsent = self.store.read(move |db| Ok::<_, AppError>(db.unsent_batches(&name)?)).await?;

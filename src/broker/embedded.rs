@@ -65,6 +65,17 @@ impl Embedded {
         memory.forget();
     }
 
+    /// Takes offers back that did not go out: they are on their way to nobody.
+    pub fn give_back(&self, offers: &[(BatchId, u32)]) {
+        let mut memory = self.memory();
+        for (batch, generation) in offers {
+            let is_it = |handed: &Handed| handed.generation == *generation && handed.recorded.is_none();
+            if memory.handed.get(batch).is_some_and(is_it) {
+                memory.handed.remove(batch);
+            }
+        }
+    }
+
     /// Wakes those who wait for an offer.
     pub fn announce(&self) {
         self.changed.send_modify(|count| *count += 1);
@@ -159,6 +170,17 @@ mod tests {
         broker.recorded(batch(1).id);
         assert_eq!(late.take(vec![batch(1)], 9).len(), 0);
         assert!(broker.memory().handed.is_empty(), "what nobody can mistake any more is forgotten");
+    }
+
+    #[test]
+    fn an_offer_that_did_not_go_out_is_handed_out_again_and_a_later_one_is_left_alone() {
+        let broker = Embedded::default();
+        assert_eq!(take(&broker, 1), 1);
+        broker.give_back(&[(batch(1).id, 1)]);
+        assert_eq!(take(&broker, 1), 1);
+        assert_eq!(take(&broker, 2), 1);
+        broker.give_back(&[(batch(1).id, 1)]);
+        assert_eq!(take(&broker, 2), 0);
     }
 
     #[test]

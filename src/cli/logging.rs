@@ -35,9 +35,14 @@ impl Settings {
     }
 }
 
+/// Libraries that are heard only where something is wrong, whatever `RUST_LOG` says.
+const QUIET: [&str; 2] = ["lapin=warn", "amq_protocol=warn"];
+
 /// Begins to log. `RUST_LOG` decides what, where it is set and makes sense.
 pub(super) fn start(settings: &Settings) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(settings.filter()));
+    // These write what they send where all of it is asked for, and that begins with a password.
+    let filter = QUIET.iter().filter_map(|quiet| quiet.parse().ok()).fold(filter, EnvFilter::add_directive);
     let ansi = settings.color.applies(std::io::stderr().is_terminal());
     let form = layer().with_writer(std::io::stderr).with_target(settings.daemon || settings.debug).with_ansi(ansi);
     let registry = tracing_subscriber::registry().with(filter);

@@ -4,6 +4,7 @@
 pub mod failure;
 
 mod backup;
+mod broker;
 mod cancel;
 mod check;
 mod check_config;
@@ -122,6 +123,9 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Say whether the server's state is sound
     CheckDb(check_db::CheckDbArgs),
+    /// Look at RabbitMQ and make it ready
+    #[command(subcommand)]
+    Broker(broker::BrokerCommand),
     /// Say whether the configuration is good
     CheckConfig(check_config::CheckConfigArgs),
 }
@@ -171,6 +175,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Backup(args) => backup::run(args, &context).await,
         Command::Restore(args) => backup::run_restore(args, &context).await,
         Command::CheckDb(args) => check_db::run(args, &context).await,
+        Command::Broker(command) => broker::run(command, &context).await,
         Command::CheckConfig(args) => check_config::run(args, &context),
     }
 }

@@ -53,6 +53,7 @@ pub(super) async fn start(
     let store = Store::open(&config.state_dir)?;
     let logs = LogStore::open(&config.state_dir.join("logs.db"))?;
     let blobs = BlobStore::open(&config.state_dir.join("blobs"), config.max_blob_bytes)?;
+    let broker = config.broker.as_ref().map(super::broker::settings);
     let settings = Settings {
         claim_expiry: config.claim_expiry,
         submitter_is_owner: config.submitter_is_owner,
@@ -81,6 +82,10 @@ pub(super) async fn start(
     };
     let router = http::router(state);
     let task = tokio::spawn(async move {
+        let sending = broker.map(|settings| {
+            let engine = Arc::clone(&engine);
+            tokio::spawn(async move { engine.drive_rabbitmq(&settings).await })
+        });
         let ticking = tokio::spawn(tick(Arc::clone(&engine)));
         let watching = tokio::spawn(lists.watch(Arc::clone(&engine)));
         let pruning = tokio::spawn(prune(Arc::clone(&engine), config.retention));
@@ -90,6 +95,9 @@ pub(super) async fn start(
             stopped.cancel();
         });
         http::serve(listeners, router, Limits::default(), stop).await;
+        if let Some(sending) = sending {
+            sending.abort();
+        }
         ticking.abort();
         watching.abort();
         pruning.abort();

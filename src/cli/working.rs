@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail};
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::config::WorkerConfig;
+use crate::config::{Offers, WorkerConfig};
 use crate::payload::fetch::FetchLimits;
 use crate::publisher::native::NativePublisher;
 use crate::worker::{self, Account, WorkerSettings};
@@ -24,6 +24,10 @@ pub(super) async fn run(config: WorkerConfig, shutdown: watch::Receiver<bool>) -
         temp_dir: config.temp_dir,
         run_as: account(config.run_as.as_deref())?,
         fetch: FetchLimits::default(),
+        broker: match config.offers {
+            Offers::Http => None,
+            Offers::Rabbitmq(broker) => Some(super::broker::settings(&broker)),
+        },
     };
     worker::run(client, std::sync::Arc::new(publisher), settings, shutdown).await?;
     Ok(())

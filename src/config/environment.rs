@@ -19,7 +19,9 @@ pub struct Environment(BTreeMap<String, String>);
 impl Environment {
     /// The process's own.
     pub fn of_process() -> Self {
-        let ours = |name: &str| name.starts_with("CONVEYOR_") || matches!(name, "STATE_DIRECTORY" | "JOURNAL_STREAM");
+        let ours = |name: &str| {
+            name.starts_with("CONVEYOR_") || matches!(name, "STATE_DIRECTORY" | "JOURNAL_STREAM" | "SSL_CERT_FILE")
+        };
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::ConfigError;
+use super::broker::BrokerTable;
 use super::value::Setting;
 use crate::domain::fleet::Repositories;
 
@@ -21,6 +22,7 @@ pub(super) struct File {
     pub(super) retention: RetentionTable,
     pub(super) worker: WorkerTable,
     pub(super) repositories: Repositories,
+    pub(super) broker: BrokerTable,
     pub(super) queue: QueueTable,
     pub(super) db: DbTable,
 }
@@ -75,6 +77,7 @@ pub(super) struct WorkerTable {
     pub(super) repositories_dir: Setting<PathBuf>,
     pub(super) keys_dir: Setting<PathBuf>,
     pub(super) run_as: Setting<String>,
+    pub(super) offers: Setting<String>,
 }
 
 /// The old program's RabbitMQ.

@@ -1,6 +1,7 @@
 //! The configuration of all roles: one file, the environment and the flags; a flag beats the environment, which beats
 //! the file, which beats the default. The old program's file and variables are accepted.
 
+mod broker;
 mod environment;
 mod file;
 mod roles;
@@ -15,8 +16,9 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use broker::{BrokerConfig, BrokerTls};
 pub use environment::Environment;
-pub use roles::{ClientConfig, ClientFlags, ServerConfig, ServerFlags, WorkerConfig, WorkerFlags};
+pub use roles::{ClientConfig, ClientFlags, Offers, ServerConfig, ServerFlags, WorkerConfig, WorkerFlags};
 pub use secret::read_token_file;
 pub use tokens::{Stamp, parse_token_list, read_token_list};
 
@@ -69,6 +71,12 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
+    /// A file with a secret that belongs to more than one account.
+    #[error("{} can be read by other accounts and holds a secret", .path.display())]
+    Shared {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 impl ConfigError {
@@ -81,6 +89,7 @@ impl ConfigError {
             }
             Self::Exposed { path } => Some(format!("take that right away: chmod o= {}", path.display())),
             Self::Writable { path } => Some(format!("take that right away: chmod o-w {}", path.display())),
+            Self::Shared { path } => Some(format!("take that right away: chmod go= {}", path.display())),
             Self::Value { .. } => None,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::secret::read_token_file;
 use super::value::Setting;
-use super::{Config, ConfigError};
+use super::{BrokerConfig, Config, ConfigError};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
 use crate::domain::retention::Retention;
 use crate::domain::token::Token;
@@ -67,6 +67,8 @@ pub struct ServerConfig {
     pub retention: Retention,
     /// The repositories that jobs are accepted for.
     pub repositories: Repositories,
+    /// What sends offers and tells events; workers ask for offers over HTTP where there is none.
+    pub broker: Option<BrokerConfig>,
 }
 
 /// Flags of `conveyor worker`.
@@ -107,6 +109,17 @@ pub struct WorkerConfig {
     pub keys_dir: PathBuf,
     /// The account that payloads run as.
     pub run_as: Option<String>,
+    /// How offers come.
+    pub offers: Offers,
+}
+
+/// How a worker gets offers.
+#[derive(Debug, Clone)]
+pub enum Offers {
+    /// It asks the server.
+    Http,
+    /// RabbitMQ delivers them.
+    Rabbitmq(Box<BrokerConfig>),
 }
 
 impl Config {
@@ -153,7 +166,8 @@ impl Config {
             ),
             max_blob_bytes: file.max_blob_bytes.get().copied().unwrap_or(DEFAULT_MAX_BLOB_BYTES),
             retention: self.retention()?,
-            repositories: self.file.repositories.clone(),
+            repositories: self.repositories()?,
+            broker: self.broker()?,
         })
     }
 
@@ -189,6 +203,7 @@ impl Config {
             repositories_dir: path(&file.repositories_dir, "/srv/cvmfs"),
             keys_dir: path(&file.keys_dir, "/etc/cvmfs/keys"),
             run_as: file.run_as.get().cloned(),
+            offers: self.offers()?,
         })
     }
 
@@ -217,6 +232,25 @@ impl Config {
     /// The state directory of a server, for commands that look at it.
     pub fn server_state_dir(&self, flag: Option<&PathBuf>) -> PathBuf {
         self.state_dir(flag, &self.file.server.state_dir, "/var/lib/conveyor")
+    }
+
+    /// The repositories; where a broker is, their fleets are parts of queues' names.
+    fn repositories(&self) -> Result<Repositories, ConfigError> {
+        for (name, rules) in &self.file.repositories {
+            word(&format!("[repositories.\"{name}\"] fleet"), rules.fleet.clone())?;
+        }
+        Ok(self.file.repositories.clone())
+    }
+
+    /// How offers come: by the broker where one is configured, unless said otherwise.
+    fn offers(&self) -> Result<Offers, ConfigError> {
+        let refuse = |why: &str| Err(ConfigError::Value { key: "[worker] offers".into(), why: why.into() });
+        match (self.file.worker.offers.get().map(String::as_str), self.broker()?) {
+            (Some("http"), _) | (None, None) => Ok(Offers::Http),
+            (Some("rabbitmq") | None, Some(broker)) => Ok(Offers::Rabbitmq(Box::new(broker))),
+            (Some("rabbitmq"), None) => refuse("is \"rabbitmq\", and [broker] has no url"),
+            (Some(_), _) => refuse("must be \"http\" or \"rabbitmq\""),
+        }
     }
 
     /// The server's address as the old keys give it.
@@ -276,7 +310,13 @@ impl Config {
     }
 }
 
-fn ranged(key: &str, setting: &Setting<u32>, default: u32, least: u32, most: u32) -> Result<u32, ConfigError> {
+pub(super) fn ranged(
+    key: &str,
+    setting: &Setting<u32>,
+    default: u32,
+    least: u32,
+    most: u32,
+) -> Result<u32, ConfigError> {
     let value = setting.get().copied().unwrap_or(default);
     let why = || format!("is {value}; it must be between {least} and {most}");
     if (least..=most).contains(&value) { Ok(value) } else { Err(ConfigError::Value { key: key.into(), why: why() }) }

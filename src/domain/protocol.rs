@@ -267,6 +267,9 @@ pub struct HeartbeatRequest {
     pub free_slots: u32,
     /// The batches it holds.
     pub claims: Vec<HeldClaim>,
+    /// Whether the broker delivers offers to it now, so that they are sent there.
+    #[serde(default)]
+    pub by_broker: bool,
 }
 
 /// A claim that a worker believes to hold.

@@ -87,6 +87,7 @@ pub(super) const TABLE: &[(Method, &str, Access)] = &[
     (Method::GET, "/api/v1/openapi.json", Open),
     (Method::GET, "/healthz", Open),
     (Method::GET, "/readyz", Open),
+    (Method::GET, "/metrics", READ),
     (Method::GET, "/cvmfs/{repository}/{*path}", Open),
     (Method::GET, "/login", Open),
     (Method::POST, "/login", Open),

@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Shared;
+use super::error::ApiError;
+use crate::broker::Link;
+use crate::domain::protocol::ErrorBody;
 use crate::store::StoreError;
 
 /// How long the writer may take.
@@ -20,6 +25,22 @@ pub struct Readiness {
     /// Whether it can.
     pub ready: bool,
     /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The broker, where there is one: without it jobs are accepted and wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broker: Option<BrokerReadiness>,
+}
+
+/// How the connection to the broker stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BrokerReadiness {
+    /// `connecting`, `up`, `blocked` (the broker lacks memory or disk) or `down`.
+    pub state: String,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// Why, or what is not as it should be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -50,5 +71,32 @@ pub(super) async fn readyz(State(state): State<Shared>) -> (StatusCode, Json<Rea
         }
     };
     let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready: reason.is_none(), reason }))
+    let broker = state.engine.rabbitmq().map(|status| status.snapshot()).map(|now| BrokerReadiness {
+        state: now.link.as_str().to_owned(),
+        since: now.since,
+        reason: now.reason,
+    });
+    (status, Json(Readiness { ready: reason.is_none(), reason, broker }))
+}
+
+/// Tells figures for a monitoring system, in the text form of Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses(
+    (status = 200, description = "the figures", body = String, content_type = "text/plain"),
+    (status = "default", description = "refused", body = ErrorBody),
+))]
+pub(super) async fn metrics(State(state): State<Shared>) -> Result<impl IntoResponse, ApiError> {
+    let mut text = String::from("# HELP conveyor_jobs Jobs by state.\n# TYPE conveyor_jobs gauge\n");
+    for (kind, count) in state.engine.count_by_state().await? {
+        text.push_str(&format!("conveyor_jobs{{state=\"{}\"}} {count}\n", kind.as_str()));
+    }
+    if let Some(now) = state.engine.rabbitmq().map(|status| status.snapshot()) {
+        text.push_str("# HELP conveyor_broker_state 1 for the state that the connection to the broker is in.\n# TYPE conveyor_broker_state gauge\n");
+        for link in Link::ALL {
+            let is = u8::from(link == now.link);
+            text.push_str(&format!("conveyor_broker_state{{state=\"{}\"}} {is}\n", link.as_str()));
+        }
+        text.push_str("# HELP conveyor_broker_state_since_seconds When it entered that state, in seconds since 1970.\n# TYPE conveyor_broker_state_since_seconds gauge\n");
+        text.push_str(&format!("conveyor_broker_state_since_seconds {}\n", now.since.as_second()));
+    }
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
 }

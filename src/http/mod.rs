@@ -131,6 +131,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(openapi::document))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
         .routes(routes!(cvmfs::file))
         .routes(routes!(login::form, login::enter))
         .routes(routes!(page::index))

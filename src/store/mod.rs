@@ -11,6 +11,7 @@ pub mod error;
 mod jobs;
 mod listing;
 pub mod logs;
+mod outbox;
 mod retention;
 mod schema;
 #[cfg(test)]

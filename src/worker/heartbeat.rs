@@ -1,6 +1,7 @@
 //! Shows the server that this worker lives, and carries out what it answers.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -24,6 +25,7 @@ pub(super) async fn run(worker: Arc<Worker>, recover: UnboundedSender<RecoverReq
             fleet: worker.settings.fleet.clone(),
             free_slots: worker.free_slots(),
             claims: worker.held.claims(),
+            by_broker: worker.by_broker.load(Ordering::Relaxed),
         };
         let asked = Instant::now();
         let pause = match client.heartbeat(&request).await {
@@ -52,6 +54,7 @@ pub(super) async fn run(worker: Arc<Worker>, recover: UnboundedSender<RecoverReq
                 PAUSE_AFTER_FAILURE
             }
         };
-        tokio::time::sleep(pause).await;
+        // What the server must know at once does not wait.
+        let _ = tokio::time::timeout(pause, worker.beat.notified()).await;
     }
 }

@@ -131,6 +131,11 @@ impl Held {
         confirmed.is_some_and(|confirmed| confirmed.at.elapsed() < confirmed.expires_in * 2 / 3)
     }
 
+    /// Tells whether the server answers: no less lately than a publish may begin.
+    pub(super) fn hears(&self) -> bool {
+        self.may_publish()
+    }
+
     fn taken(&self) -> MutexGuard<'_, HashSet<BatchId>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,6 +9,7 @@ mod fence;
 mod heartbeat;
 mod held;
 mod log;
+mod offers;
 mod recover;
 mod source;
 mod stage;
@@ -16,11 +17,13 @@ mod stage;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::broker::rabbitmq;
 use crate::client::{Client, ClientError};
 use crate::domain::ids::InstanceId;
 use crate::domain::protocol::{ClaimRequest, Offer};
@@ -28,6 +31,7 @@ use crate::payload::fetch::{FetchLimits, Fetcher};
 use crate::publisher::Publisher;
 pub use failure::WorkerError;
 use held::Held;
+use offers::{Came, Receipt};
 
 /// What a worker is told.
 #[derive(Debug, Clone)]
@@ -46,6 +50,8 @@ pub struct WorkerSettings {
     pub run_as: Option<Account>,
     /// What a download may cost.
     pub fetch: FetchLimits,
+    /// Where offers come from; the server is asked for them where there is no broker.
+    pub broker: Option<rabbitmq::Settings>,
 }
 
 /// A user and a group.
@@ -62,6 +68,9 @@ const OFFER_WAIT: Duration = Duration::from_secs(25);
 /// Pause after a request for offers failed.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
 
+/// How long a claim is asked for, for an offer that waits on the broker meanwhile.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(60);
+
 /// A running worker's parts, shared by its tasks.
 struct Worker {
     client: Client,
@@ -71,6 +80,10 @@ struct Worker {
     instance: InstanceId,
     held: Held,
     slots: Arc<Semaphore>,
+    /// Whether the broker delivers offers now.
+    by_broker: AtomicBool,
+    /// Wakes the heartbeat.
+    beat: Notify,
 }
 
 /// Runs until `shutdown` says true (then what is staged is given back and what is being published is finished), or until
@@ -90,6 +103,8 @@ pub async fn run(
         instance: InstanceId(uuid::Uuid::now_v7()),
         held: Held::default(),
         slots: Arc::new(Semaphore::new(settings.slots as usize)),
+        by_broker: AtomicBool::new(false),
+        beat: Notify::new(),
         settings,
     });
     tracing::info!(
@@ -106,6 +121,11 @@ pub async fn run(
     heartbeats.spawn(heartbeat::run(Arc::clone(&worker), recover));
     // One request goes on while other things happen: to give it up would lose what is on its way in the answer, and the
     // server offers that again only when the offer's time is over.
+    let (came, mut by_broker) = tokio::sync::mpsc::unbounded_channel();
+    let mut receiving = JoinSet::new();
+    if let Some(settings) = worker.settings.broker.clone() {
+        receiving.spawn(offers::receive(Arc::clone(&worker), settings, came));
+    }
     let mut offers = Box::pin(worker.next_offers());
     let result = loop {
         tokio::select! {
@@ -123,11 +143,13 @@ pub async fn run(
                 }
             }
             came = &mut offers => {
-                for (offer, permit) in came {
-                    tasks.spawn(Arc::clone(&worker).take(offer, permit));
+                for came in came {
+                    tasks.spawn(Arc::clone(&worker).take(came));
                 }
                 offers.set(worker.next_offers());
             }
+            Some(came) = by_broker.recv() => drop(tasks.spawn(Arc::clone(&worker).take(came))),
+            Some(Err(panic)) = receiving.join_next() => break Err(WorkerError::Panicked(panic.to_string())),
         }
     };
     drop(offers);
@@ -141,14 +163,20 @@ pub async fn run(
 
 impl Worker {
     /// Waits for a free slot, then for offers. What is in the answer when this is dropped is offered again, but late.
-    async fn next_offers(&self) -> Vec<(Offer, tokio::sync::OwnedSemaphorePermit)> {
+    async fn next_offers(&self) -> Vec<Came> {
+        if self.settings.broker.is_some() {
+            return std::future::pending().await;
+        }
         let Ok(first) = Arc::clone(&self.slots).acquire_owned().await else { return std::future::pending().await };
         let mut permits = vec![first];
         permits.extend(std::iter::from_fn(|| Arc::clone(&self.slots).try_acquire_owned().ok()));
         let free = u32::try_from(permits.len()).unwrap_or(u32::MAX);
         let client = self.client.with_retry_for(Duration::ZERO);
         match client.offers(&self.settings.fleet, &self.settings.node, self.instance, OFFER_WAIT, free).await {
-            Ok(list) => list.offers.into_iter().zip(permits).collect(),
+            Ok(list) => {
+                let offers = list.offers.into_iter().zip(permits);
+                offers.map(|(offer, permit)| Came { offer, permit, receipt: None }).collect()
+            }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot ask for offers; trying again");
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
@@ -158,25 +186,41 @@ impl Worker {
     }
 
     /// Claims an offered batch and runs it to its end.
-    async fn take(self: Arc<Self>, offer: Offer, permit: tokio::sync::OwnedSemaphorePermit) {
+    async fn take(self: Arc<Self>, came: Came) {
+        let Came { offer, permit, receipt } = came;
         if let Some(_taken) = self.held.take(offer.batch_id) {
-            self.claim(&offer).await;
+            self.claim(&offer, receipt.as_ref()).await;
         }
+        // In this order: the acknowledgement lets the next offer come, which needs the slot.
         drop(permit);
+        drop(receipt);
     }
 
-    async fn claim(self: &Arc<Self>, offer: &Offer) {
+    async fn claim(self: &Arc<Self>, offer: &Offer, receipt: Option<&Receipt>) {
         let request =
             ClaimRequest { generation: offer.generation, node: self.settings.node.clone(), instance: self.instance };
-        match self.client.claim(offer.batch_id, &request).await {
+        let client = match receipt {
+            Some(_) => self.client.with_retry_for(CLAIM_PATIENCE),
+            None => self.client.clone(),
+        };
+        match client.claim(offer.batch_id, &request).await {
             Ok(claim) => {
+                if let Some(receipt) = receipt {
+                    receipt.claimed();
+                }
                 crate::crash::point("worker.claimed");
                 batch::run(Arc::clone(self), offer.batch_id, claim).await;
             }
             Err(ClientError::Refused { status: 409 | 404, detail, .. }) => {
+                if let Some(receipt) = receipt {
+                    receipt.gone();
+                }
                 tracing::debug!(batch.id = %offer.batch_id, reason = detail.message, "offer is gone");
             }
             Err(error) => {
+                if let Some(receipt) = receipt {
+                    receipt.unanswered();
+                }
                 tracing::warn!(batch.id = %offer.batch_id, error = &error as &dyn std::error::Error, "cannot claim the batch; the server will offer it again");
             }
         }

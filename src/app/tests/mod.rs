@@ -153,6 +153,7 @@ impl Rig {
             fleet: "default".into(),
             free_slots: 1,
             claims: Vec::new(),
+            by_broker: false,
         };
         self.engine.heartbeat(request).await.unwrap().recover.iter().map(|batch| batch.batch_id).collect()
     }

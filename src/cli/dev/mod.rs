@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::context::Context;
 use super::{serving, working};
-use crate::config::{ClientConfig, ServerConfig, WorkerConfig};
+use crate::config::{ClientConfig, Offers, ServerConfig, WorkerConfig};
 use crate::domain::fleet::DEFAULT_FLEET;
 use crate::domain::names::RepositoryName;
 use crate::domain::retention::Retention;
@@ -66,6 +66,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         max_blob_bytes: MAX_BLOB_BYTES,
         retention: Retention::default(),
         repositories: place.repositories.iter().map(|name| (name.clone(), Default::default())).collect(),
+        broker: None,
     };
     let serving = serving::start(server, Some(place.repositories_dir()), server_shutdown).await?;
     let address = serving.addresses.first().copied().unwrap_or(args.listen);
@@ -83,6 +84,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         repositories_dir: place.repositories_dir(),
         keys_dir: place.keys_dir(),
         run_as: None,
+        offers: Offers::Http,
     };
     let mut working = tokio::spawn(working::run(worker, worker_shutdown));
     announce(&place, &url, context)?;

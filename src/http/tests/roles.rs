@@ -39,6 +39,7 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("GET", "/api/v1/tokens", "admin"),
     ("POST", "/api/v1/tokens/{id}/revoke", "admin"),
     ("GET", "/api/v1/openapi.json", "all"),
+    ("GET", "/metrics", "read submit operator admin"),
     ("GET", "/healthz", "all"),
     ("GET", "/readyz", "all"),
     ("GET", "/cvmfs/{repository}/{path}", "all"),

@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::dev::{Place, REPOSITORY};
 use super::{Api, Daemon, Program};
@@ -47,6 +48,11 @@ impl std::ops::DerefMut for Worker {
 impl Server {
     /// Makes the repository and starts a server without workers; claims expire after 5 seconds.
     pub(crate) fn start() -> Self {
+        Self::start_with("", |_| String::new())
+    }
+
+    /// With further keys of the worker's table, and further tables; these may name files in the directory.
+    pub(crate) fn start_with(worker: &str, tables: impl FnOnce(&Path) -> String) -> Self {
         let base = Place::new();
         let path = |name: &str| base.path().join(name);
         for directory in ["repositories", "keys"] {
@@ -55,7 +61,7 @@ impl Server {
         private(&path("token"), TOKEN);
         private(&path("tokens.toml"), "");
         let config = path("config.toml");
-        private(&config, &config_text(base.path()));
+        private(&config, &(config_text(base.path(), worker) + &tables(base.path())));
         let program = Program::new(&config, base.path());
         program.good(&["repository", "create", REPOSITORY]);
         program.good(&["repository", "create", OTHER]);
@@ -70,6 +76,27 @@ impl Server {
     /// The command line tool, configured for this server by its address alone.
     pub(crate) fn run(&self, arguments: &[&str]) -> super::Run {
         self.program.run(&[&["--url", self.url()], arguments].concat())
+    }
+
+    pub(crate) fn token(&self) -> &'static str {
+        TOKEN
+    }
+
+    /// Kills it.
+    pub(crate) fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// Starts it on the same port so that it dies at a named point.
+    pub(crate) fn start_dying_at(&mut self, point: &str) {
+        let address = self.url().trim_start_matches("http://").to_owned();
+        let mut command = self.program.command(&["server", "--listen", &address]);
+        self.process = Daemon::start(command.env("CONVEYOR_CRASH_AT", point));
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn ended_itself(&mut self) {
+        self.process.wait();
     }
 
     /// The server's token list, which is empty.
@@ -99,7 +126,7 @@ impl Server {
 
     /// Adds lines to the configuration, for its next start.
     pub(crate) fn configure(&self, more: &str) {
-        private(&self.base.path().join("config.toml"), &(config_text(self.base.path()) + more));
+        private(&self.base.path().join("config.toml"), &(config_text(self.base.path(), "") + more));
     }
 
     pub(crate) fn process(&mut self) -> &mut Daemon {
@@ -137,6 +164,15 @@ impl Server {
 
     /// A worker with further arguments.
     pub(crate) fn worker_with(&self, node: &str, state: &str, more: &[&str]) -> Worker {
+        Worker { process: Daemon::start(&mut self.worker_command(node, state, more)) }
+    }
+
+    /// A worker that dies at a named point.
+    pub(crate) fn worker_dying_at(&self, node: &str, point: &str) -> Worker {
+        Worker { process: Daemon::start(self.worker_command(node, node, &[]).env("CONVEYOR_CRASH_AT", point)) }
+    }
+
+    fn worker_command(&self, node: &str, state: &str, more: &[&str]) -> Command {
         let path = |name: &str| self.base.path().join(name).into_os_string().into_string().unwrap();
         let (state, temporary) = (path(&format!("worker-{state}")), path(&format!("tmp-{state}")));
         let arguments = [
@@ -152,7 +188,7 @@ impl Server {
             "--temp-dir",
             &temporary,
         ];
-        Worker { process: Daemon::start(&mut self.program.command(&[more, &arguments].concat())) }
+        self.program.command(&[more, &arguments].concat())
     }
 
     /// How many revisions were published by jobs.
@@ -175,11 +211,11 @@ fn launch(program: &Program, listen: &str, crash_at: Option<&str>) -> (Daemon, S
     (process, url)
 }
 
-fn config_text(base: &Path) -> String {
+fn config_text(base: &Path, worker: &str) -> String {
     let path = |name: &str| -> PathBuf { base.join(name) };
     format!(
         "[client]\ntoken_file = {token:?}\n\n[server]\nstate_dir = {server:?}\ntoken_file = {token:?}\ntokens = [{tokens:?}]\nclaim_expiry_s = 5\n\n\
-         [worker]\nrepositories_dir = {repositories:?}\nkeys_dir = {keys:?}\ntoken_file = {token:?}\n\n[repositories.\"{REPOSITORY}\"]\n[repositories.\"{OTHER}\"]\n",
+         [worker]\nrepositories_dir = {repositories:?}\nkeys_dir = {keys:?}\ntoken_file = {token:?}\n{worker}\n\n[repositories.\"{REPOSITORY}\"]\n[repositories.\"{OTHER}\"]\n",
         token = path("token"),
         tokens = path("tokens.toml"),
         server = path("server"),

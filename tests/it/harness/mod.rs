@@ -11,6 +11,8 @@ mod noise;
 mod origin;
 mod process;
 mod program;
+mod rabbit;
+mod relay;
 mod serve;
 mod wait;
 
@@ -25,5 +27,7 @@ pub(crate) use noise::noise;
 pub(crate) use origin::{Origin, Page};
 pub(crate) use process::Daemon;
 pub(crate) use program::{Program, Run, bare};
+pub(crate) use rabbit::{PASSWORD, Rabbit, USER, no_rabbit, shared};
+pub(crate) use relay::Relay;
 pub(crate) use serve::Served;
 pub(crate) use wait::until;

@@ -47,8 +47,9 @@ async fn a_process_that_dies_at_any_named_point_loses_nothing_and_publishes_noth
 /// The points at which the lives of each case end: each at its first passage, and at a later one where one kill is enough.
 fn cases() -> Vec<Vec<String>> {
     let mut cases = Vec::new();
-    // Pruning, backups and restores are killed in tests of their own: nothing of them runs here.
-    let elsewhere = |point: &&str| ["retention.", "backup.", "restore."].iter().any(|part| point.starts_with(part));
+    // Pruning, backups, restores and RabbitMQ are killed in tests of their own: nothing of them runs here.
+    let parts = ["retention.", "backup.", "restore.", "broker."];
+    let elsewhere = |point: &&str| parts.iter().any(|part| point.starts_with(part));
     for point in conveyor::crash::ALL.iter().copied().filter(|point| !elsewhere(point)) {
         match NEED_A_LOSS.iter().find(|(name, _)| *name == point) {
             Some((_, loss)) => cases.push(vec![(*loss).to_owned(), point.to_owned()]),

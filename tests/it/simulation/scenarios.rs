@@ -72,6 +72,7 @@ impl Tester {
             fleet: "default".into(),
             free_slots: 1,
             claims: vec![],
+            by_broker: false,
         };
         block_on(self.engine.heartbeat(beat)).unwrap();
         let offers = block_on(self.engine.take_offers("default", "n", self.instance, 1)).unwrap();

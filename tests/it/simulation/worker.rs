@@ -111,6 +111,7 @@ impl Worker {
                 fleet: self.node.into(),
                 free_slots: u32::try_from(SLOTS.saturating_sub(self.tasks.len())).unwrap(),
                 claims: self.tasks.iter().filter_map(held).collect(),
+                by_broker: false,
             })
         };
         let Some(reply) = self.beat.ask(env, request) else { return };

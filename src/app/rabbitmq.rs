@@ -1,0 +1,244 @@
+//! Sends offers and tells events by RabbitMQ, for ever: whatever fails is done again, and nothing else waits for it.
+//!
+//! An offer counts as sent when the broker has confirmed it; its row is the outbox. Events have a cursor in the database
+//! that moves when they are confirmed: each is told at least once, those of one job in their order.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::app::{AppError, Engine};
+use crate::broker::rabbitmq::{BrokerError, Outbox, Pause, Publication, Settings, Topology};
+use crate::broker::{Link, Status};
+use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
+use crate::domain::ids::BatchId;
+use crate::domain::protocol::Offer;
+
+/// Offers sent together.
+const OFFERS_AT_ONCE: usize = 256;
+/// Events told together: one commit moves the cursor behind them.
+const EVENTS_AT_ONCE: usize = 500;
+/// How often the connection and the fleets are looked at where nothing happens.
+const LOOK: Duration = Duration::from_secs(1);
+/// Pause after the database could not be asked.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+/// Why a connection is given up.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error("the database could not be asked")]
+    Store(#[from] AppError),
+}
+
+impl Engine {
+    /// How RabbitMQ stands; nothing where it is not used.
+    pub fn rabbitmq(&self) -> Option<&Arc<Status>> {
+        self.rabbitmq.get()
+    }
+
+    /// Connects, declares, sends; begins anew whenever that fails. Never ends by itself.
+    pub async fn drive_rabbitmq(&self, settings: &Settings) -> Infallible {
+        let status = self.rabbitmq.get_or_init(Arc::default);
+        let fleets = fleets(&self.dispatcher.repositories);
+        let topology = Topology::wanted(settings, fleets.iter().map(String::as_str));
+        let mut pause = Pause::default();
+        loop {
+            let began = Instant::now();
+            let Err(broken) = self.serve_rabbitmq(settings, &topology, status).await;
+            let text = describe(&broken);
+            let pause = pause.next(began.elapsed());
+            if status.set(Link::Down, Some(text.clone())) {
+                tracing::warn!(
+                    broker = settings.address(),
+                    "the broker is out of reach; jobs are accepted, offers wait: {text}"
+                );
+            } else {
+                tracing::debug!("the broker is still out of reach: {text}");
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn serve_rabbitmq(
+        &self,
+        settings: &Settings,
+        topology: &Topology,
+        status: &Status,
+    ) -> Result<Infallible, Broken> {
+        let outbox = Outbox::open(settings, topology).await?;
+        for difference in outbox.differences() {
+            tracing::warn!("{} {}; see: conveyor broker check", difference.what, difference.why);
+        }
+        let note = outbox.differences().first().map(|difference| format!("{} {}", difference.what, difference.why));
+        status.set(Link::Up, note.clone());
+        tracing::info!(broker = settings.address(), "the broker is there; offers and events go out");
+        let watching = async {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                if !outbox.connection().is_alive() {
+                    let (action, why) = ("keep the connection".into(), "it broke".into());
+                    return Err::<Infallible, Broken>(BrokerError::Refused { action, why, code: None }.into());
+                }
+                let (link, reason) = match outbox.connection().is_blocked() {
+                    true => (Link::Blocked, Some("the broker lacks memory or disk and takes nothing".to_owned())),
+                    false => (Link::Up, note.clone()),
+                };
+                if status.set(link, reason) {
+                    tracing::warn!(state = link.as_str(), "the broker's state changed");
+                }
+            }
+        };
+        // One that fails takes the others with it: what is on its way is then sent again.
+        let (never, ..) =
+            tokio::try_join!(watching, self.send_offers(settings, &outbox), self.tell_events(settings, &outbox))?;
+        match never {}
+    }
+
+    async fn send_offers(&self, settings: &Settings, outbox: &Outbox) -> Result<Infallible, Broken> {
+        let mut changed = self.broker.changed();
+        loop {
+            changed.mark_unchanged();
+            for fleet in self.dispatcher.fleets_by_broker() {
+                let offers = self.unsent_offers(&fleet, OFFERS_AT_ONCE).await?;
+                if !offers.is_empty() {
+                    // Given back where this is dropped on the way: then nobody knows whether they arrived.
+                    let mut back = GiveBack { engine: self, offers: ids(&offers) };
+                    self.send(settings, outbox, &offers, &mut back).await?;
+                }
+            }
+            // The fleets' workers change without a sign.
+            let _ = tokio::time::timeout(LOOK, changed.changed()).await;
+        }
+    }
+
+    async fn send(
+        &self,
+        settings: &Settings,
+        outbox: &Outbox,
+        offers: &[Offer],
+        back: &mut GiveBack<'_>,
+    ) -> Result<(), Broken> {
+        crate::crash::point("broker.before-send");
+        let messages: Vec<_> = offers.iter().map(|offer| publication(settings, offer)).collect();
+        let results = outbox.send_offers(&messages).await;
+        crate::crash::point("broker.sent");
+        let (mut sent, mut failed) = (Vec::new(), None);
+        for (offer, result) in offers.iter().zip(results) {
+            match result {
+                Ok(()) => sent.push((offer.batch_id, offer.generation)),
+                Err(error) => failed = Some(error),
+            }
+        }
+        back.offers.retain(|offer| !sent.contains(offer));
+        if !sent.is_empty() {
+            self.offers_sent(sent).await?;
+        }
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    async fn tell_events(&self, settings: &Settings, outbox: &Outbox) -> Result<Infallible, Broken> {
+        let mut committed = self.store.committed();
+        let last = *committed.borrow_and_update();
+        let mut cursor = self.events_cursor(last).await?;
+        loop {
+            committed.mark_unchanged();
+            let events = self.store.read(move |db| Ok::<_, AppError>(db.events_to_tell(cursor, EVENTS_AT_ONCE)?)).await;
+            let events = match events {
+                Ok(events) => events,
+                Err(error) => {
+                    // A damaged row must not keep offers from going out.
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot read events to be told; trying again"
+                    );
+                    tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                    continue;
+                }
+            };
+            if events.is_empty() {
+                let _ = committed.changed().await;
+                continue;
+            }
+            let mut messages = Vec::with_capacity(events.len());
+            for (repository, event) in &events {
+                messages.push(Publication {
+                    exchange: settings.events_exchange.clone(),
+                    key: format!("{repository}.{}", event.state.as_str()),
+                    id: event.number.to_string(),
+                    body: serde_json::to_vec(event).unwrap_or_default(),
+                    mandatory: false,
+                });
+            }
+            let (safe, result) = outbox.send_events(&messages).await;
+            crate::crash::point("broker.events-sent");
+            if let Some((_, last)) = safe.checked_sub(1).and_then(|last| events.get(last)) {
+                cursor = last.number;
+                let number = cursor;
+                self.store.write(move |tx| Ok::<_, AppError>(tx.set_events_told(number)?)).await?;
+            }
+            result?;
+        }
+    }
+
+    /// Where telling goes on; the first time it begins with what comes from now on.
+    async fn events_cursor(&self, last: u64) -> Result<u64, AppError> {
+        self.store
+            .write(move |tx| {
+                if let Some(told) = tx.events_told()? {
+                    return Ok(told);
+                }
+                tx.set_events_told(last)?;
+                Ok(last)
+            })
+            .await
+    }
+}
+
+/// Offers whose fate is open.
+struct GiveBack<'a> {
+    engine: &'a Engine,
+    offers: Vec<(BatchId, u32)>,
+}
+
+impl Drop for GiveBack<'_> {
+    fn drop(&mut self) {
+        let mut live = self.engine.live();
+        for (batch, _) in &self.offers {
+            live.offers.remove(batch);
+        }
+        drop(live);
+        self.engine.broker.give_back(&self.offers);
+    }
+}
+
+fn ids(offers: &[Offer]) -> Vec<(BatchId, u32)> {
+    offers.iter().map(|offer| (offer.batch_id, offer.generation)).collect()
+}
+
+fn publication(settings: &Settings, offer: &Offer) -> Publication {
+    Publication {
+        exchange: settings.offers_exchange(),
+        key: settings.queue(&offer.fleet),
+        id: format!("{}.{}", offer.batch_id, offer.generation),
+        body: serde_json::to_vec(offer).unwrap_or_default(),
+        mandatory: true,
+    }
+}
+
+/// Every fleet that a repository belongs to.
+pub(super) fn fleets(repositories: &Repositories) -> BTreeSet<String> {
+    let named = repositories.values().map(|rules| rules.fleet.clone());
+    named.chain(repositories.is_empty().then(|| DEFAULT_FLEET.to_owned())).collect()
+}
+
+fn describe(broken: &Broken) -> String {
+    match std::error::Error::source(broken) {
+        Some(cause) => format!("{broken}: {cause}"),
+        None => broken.to_string(),
+    }
+}

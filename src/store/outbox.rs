@@ -1,0 +1,78 @@
+//! How far the log of events was told to others: the cursor, and what comes behind it.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::error::StoreError;
+use super::tx::{Db, Tx, from_json, timestamp};
+use crate::domain::ids::{JobId, SubmissionId};
+use crate::domain::job::LoggedEvent;
+use crate::domain::job::state::StateKind;
+use crate::domain::names::RepositoryName;
+
+/// The row of `meta` that holds the cursor.
+const CURSOR: &str = "events_told";
+
+impl Db<'_> {
+    /// The number of the last event that was told; nothing where none ever was.
+    pub fn events_told(&self) -> Result<Option<u64>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
+        Ok(statement.query_row([CURSOR], |row| row.get(0)).optional()?)
+    }
+
+    /// Events after number `after` of all jobs, in order, each with its job's repository; at most `limit`.
+    pub fn events_to_tell(&self, after: u64, limit: usize) -> Result<Vec<(RepositoryName, LoggedEvent)>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT events.number, jobs.id, jobs.submission, events.at, events.event, events.state, jobs.repository
+             FROM events JOIN jobs ON jobs.seq = events.job WHERE events.number > ?1 ORDER BY events.number LIMIT ?2",
+        )?;
+        let mut rows = statement.query(params![after, limit])?;
+        let mut events = Vec::new();
+        while let Some(row) = rows.next()? {
+            let number: u64 = row.get(0)?;
+            let what = || format!("event {number}");
+            let state: String = row.get(5)?;
+            let event = LoggedEvent {
+                number,
+                job_id: JobId(row.get(1)?),
+                submission_id: SubmissionId(row.get(2)?),
+                at: timestamp(row.get(3)?)?,
+                event: from_json(&what(), &row.get::<_, String>(4)?)?,
+                state: StateKind::parse(&state)
+                    .ok_or_else(|| StoreError::corrupt(what(), format!("unknown state {state:?}")))?,
+            };
+            let repository: String = row.get(6)?;
+            let repository = RepositoryName::new(repository).map_err(|error| StoreError::corrupt(what(), error))?;
+            events.push((repository, event));
+        }
+        Ok(events)
+    }
+}
+
+impl Tx<'_> {
+    /// Notes up to which event all were told.
+    pub fn set_events_told(&mut self, number: u64) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")?
+            .execute(params![CURSOR, number])?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use crate::store::{Store, StoreError};
+
+    #[tokio::test]
+    async fn the_cursor_is_absent_then_kept() {
+        let store = Store::in_memory().unwrap();
+        assert_eq!(store.read(|db| db.events_told()).await.unwrap(), None);
+        for number in [7, 9] {
+            store.write(move |tx| tx.set_events_told(number)).await.unwrap();
+        }
+        let after = store.restarted().unwrap();
+        let told =
+            after.read(|db| Ok::<_, StoreError>((db.events_told()?, db.events_to_tell(0, 9)?.len()))).await.unwrap();
+        assert_eq!(told, (Some(9), 0));
+    }
+}

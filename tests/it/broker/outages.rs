@@ -1,0 +1,199 @@
+//! The broker fails in every way, and no job is lost or published twice.
+
+use conveyor::domain::job::state::StateKind;
+
+use super::{broker_of, server, table, until_broker};
+use crate::harness::{Http, REPOSITORY, Rabbit, Relay, Server, USER, job, no_rabbit, private, shared, until};
+
+/// Publishes a line; the file shows how often.
+#[track_caller]
+fn publishes(server: &Server) {
+    let id = server.submit(job(REPOSITORY, "/x", server.script("echo x >>x/x")));
+    assert_eq!(server.ended(id).state, StateKind::Succeeded);
+}
+
+#[test]
+fn the_broker_is_restarted_stopped_and_killed() {
+    if no_rabbit() {
+        return;
+    }
+    let rabbit = Rabbit::start(None);
+    let mut server = server(rabbit.port(), &rabbit.vhost());
+    let _worker = server.worker("one");
+    publishes(&server);
+    rabbit.stop();
+    until_broker(&server, "down");
+    let waiting = server.submit(job(REPOSITORY, "/x", server.script("echo x >>x/x")));
+    // Also a server that starts without its broker takes jobs.
+    server.crash_and_restart();
+    let more = server.submit(job(REPOSITORY, "/x", server.script("echo x >>x/x")));
+    assert!(until_broker(&server, "down")["reason"].as_str().unwrap().contains("cannot connect"));
+    rabbit.up();
+    for id in [waiting, more] {
+        assert_eq!(server.ended(id).state, StateKind::Succeeded);
+    }
+    rabbit.kill9();
+    until_broker(&server, "down");
+    server.kill9();
+    rabbit.up();
+    server.start_again(None);
+    publishes(&server);
+    assert_eq!(server.publishes(), 4);
+}
+
+#[test]
+fn a_queue_deleted_by_hand_is_declared_anew() {
+    if no_rabbit() {
+        return;
+    }
+    let vhost = shared().vhost();
+    let server = server(shared().port(), &vhost);
+    let _worker = server.worker("one");
+    publishes(&server);
+    shared().control(&["delete_queue", "-p", &vhost, "conveyor.offers.default"]);
+    publishes(&server);
+    assert_eq!(server.publishes(), 2);
+}
+
+#[test]
+fn a_virtual_host_that_goes_and_comes_back_is_filled_again() {
+    if no_rabbit() {
+        return;
+    }
+    let vhost = shared().vhost();
+    let server = server(shared().port(), &vhost);
+    let _worker = server.worker("one");
+    publishes(&server);
+    shared().control(&["delete_vhost", &vhost]);
+    until_broker(&server, "down");
+    let id = server.submit(job(REPOSITORY, "/x", server.script("echo x >>x/x")));
+    shared().control(&["add_vhost", &vhost]);
+    shared().control(&["set_permissions", "-p", &vhost, USER, ".*", ".*", ".*"]);
+    assert_eq!(server.ended(id).state, StateKind::Succeeded);
+}
+
+#[test]
+fn a_wrong_password_is_said_and_never_shown_and_jobs_are_accepted() {
+    if no_rabbit() {
+        return;
+    }
+    let vhost = shared().vhost();
+    let server = Server::start_with("", |base| {
+        let table = table(base, shared().port(), &vhost);
+        private(&base.join("broker-password"), "hidden-wrong-password");
+        table
+    });
+    let broker = until_broker(&server, "down");
+    assert!(broker["reason"].as_str().unwrap().contains("ACCESS_REFUSED"), "{broker}");
+    server.submit(job(REPOSITORY, "/x", server.script("true")));
+    let figures = String::from_utf8(Http::new(server.url(), server.token()).get("/metrics").body).unwrap();
+    assert!(figures.contains("conveyor_broker_state{state=\"down\"} 1"), "{figures}");
+    assert!(figures.contains("conveyor_broker_state_since_seconds "), "{figures}");
+    assert!(!server.log().contains("hidden") && !broker.to_string().contains("hidden"), "{}", server.log());
+}
+
+#[test]
+fn a_broker_that_accepts_and_never_answers_stops_nothing() {
+    if no_rabbit() {
+        return;
+    }
+    let relay = Relay::to(shared().port());
+    let vhost = shared().vhost();
+    let server = server(relay.port(), &vhost);
+    let _worker = server.worker("one");
+    publishes(&server);
+    relay.mute(true);
+    let id = server.submit(job(REPOSITORY, "/x", server.script("echo x >>x/x")));
+    until_broker(&server, "down");
+    relay.mute(false);
+    assert_eq!(server.ended(id).state, StateKind::Succeeded);
+    // What arrived unconfirmed was sent twice, and claimed once.
+    assert_eq!(server.publishes(), 2);
+}
+
+#[test]
+fn connections_cut_at_any_moment_lose_nothing_and_double_nothing() {
+    if no_rabbit() {
+        return;
+    }
+    let relay = Relay::to(shared().port());
+    let vhost = shared().vhost();
+    let server = server(relay.port(), &vhost);
+    let _workers = [server.worker("one"), server.worker("two")];
+    let jobs: Vec<_> = (0..20).map(|_| server.submit(job(REPOSITORY, "/x", server.script("echo x >>x/x")))).collect();
+    for id in &jobs {
+        relay.cut();
+        assert_eq!(server.ended(*id).state, StateKind::Succeeded);
+    }
+    assert_eq!(server.publishes(), jobs.len());
+}
+
+#[test]
+fn a_broker_without_memory_is_shown_as_blocked_and_offers_wait_for_it() {
+    if no_rabbit() {
+        return;
+    }
+    let rabbit = Rabbit::start(None);
+    let server = server(rabbit.port(), &rabbit.vhost());
+    let _worker = server.worker("one");
+    publishes(&server);
+    rabbit.control(&["set_vm_memory_high_watermark", "absolute", "1"]);
+    let id = server.submit(job(REPOSITORY, "/x", server.script("echo x >>x/x")));
+    until_broker(&server, "blocked");
+    rabbit.control(&["set_vm_memory_high_watermark", "absolute", "1GB"]);
+    assert_eq!(server.ended(id).state, StateKind::Succeeded);
+    until("the broker is up", || (broker_of(&server)["state"] == "up").then_some(()));
+    assert_eq!(server.publishes(), 2);
+}
+
+#[test]
+fn a_standby_is_refused_and_takes_over_when_the_leader_is_dead() {
+    if no_rabbit() {
+        return;
+    }
+    let mut server = server(shared().port(), &shared().vhost());
+    let _worker = server.worker("one");
+    publishes(&server);
+    let mut standby = server.second();
+    assert_eq!(standby.wait().code(), Some(1));
+    server.kill9();
+    server.start_again(None);
+    publishes(&server);
+    assert_eq!(server.publishes(), 2);
+}
+
+/// Without the feature nothing dies.
+#[cfg(feature = "crash-points")]
+#[test]
+fn dying_at_any_named_point_loses_nothing_and_publishes_nothing_twice() {
+    if no_rabbit() {
+        return;
+    }
+    let mut server = server(shared().port(), &shared().vhost());
+    let mut expected = 0;
+    for point in conveyor::crash::ALL.iter().filter(|point| point.starts_with("broker.")) {
+        let ack = *point == "broker.before-ack";
+        let mut worker = if ack { server.worker_dying_at("one", point) } else { server.worker("one") };
+        if !ack {
+            server.kill9();
+            server.start_dying_at(point);
+        }
+        // The server may die before it has answered: the client asks again with the same id.
+        let payload = conveyor::domain::job::spec::Payload::Empty;
+        let spec = job(REPOSITORY, "/x", payload);
+        let _ = server.try_submit(std::slice::from_ref(&spec));
+        if ack {
+            worker.wait();
+            worker = server.worker("one");
+        } else {
+            server.ended_itself();
+            server.start_again(None);
+        }
+        let id = server.submit(spec);
+        assert_eq!(server.ended(id).state, StateKind::Succeeded, "{point}");
+        expected += 1;
+        assert_eq!(server.publishes(), expected, "{point}");
+        drop(worker);
+    }
+    assert_eq!(expected, 4);
+}
