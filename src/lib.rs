@@ -10,6 +10,7 @@ pub mod config;
 pub mod crash;
 pub mod cvmfs;
 pub mod domain;
+mod file_lock;
 pub mod http;
 pub mod payload;
 pub mod publisher;

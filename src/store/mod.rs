@@ -23,7 +23,6 @@ mod writer;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
@@ -205,22 +204,13 @@ where
     }
 }
 
-/// How long a lock is waited for: what a killed leader was about to start holds its files until it runs, or is dead, too.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 /// Takes the leader's lock; it is held until the file is closed, also by death.
 fn lock(path: &Path) -> Result<nix::fcntl::Flock<File>, StoreError> {
-    let mut file = File::create(path).map_err(StoreError::io(format!("open {}", path.display())))?;
-    let began = Instant::now();
-    loop {
-        file = match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((file, nix::errno::Errno::EWOULDBLOCK)) if began.elapsed() < PATIENCE => file,
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Err(StoreError::NotLeader { path: path.to_owned() }),
-            Err((_, why)) => return Err(StoreError::io(format!("lock {}", path.display()))(why.into())),
-        };
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let file = File::create(path).map_err(StoreError::io(format!("open {}", path.display())))?;
+    crate::file_lock::exclusive(file).map_err(|why| match why {
+        nix::errno::Errno::EWOULDBLOCK => StoreError::NotLeader { path: path.to_owned() },
+        why => StoreError::io(format!("lock {}", path.display()))(why.into()),
+    })
 }
 
 /// Begins a leadership; returns its number and that of the last event.

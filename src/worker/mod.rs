@@ -232,25 +232,13 @@ impl Worker {
     }
 }
 
-/// How long the lock of a state directory is waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 /// Makes sure that this is the only worker with this state directory.
 fn lock(state_dir: &Path) -> Result<nix::fcntl::Flock<File>, WorkerError> {
     let path = state_dir.join("worker.lock");
     let io = |source| WorkerError::Io { what: format!("open {}", path.display()), source };
     std::fs::create_dir_all(state_dir).map_err(io)?;
-    let mut file = File::create(&path).map_err(io)?;
-    let began = std::time::Instant::now();
-    loop {
-        file = match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            // What a killed worker was about to start holds its files until it runs, or is dead, too.
-            Err((file, _)) if began.elapsed() < PATIENCE => file,
-            Err(_) => return Err(WorkerError::AlreadyRuns { lock: path }),
-        };
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let file = File::create(&path).map_err(io)?;
+    crate::file_lock::exclusive(file).map_err(|_| WorkerError::AlreadyRuns { lock: path })
 }
 
 /// Empties the temporary directory of what an earlier life left there.

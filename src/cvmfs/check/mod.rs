@@ -158,7 +158,7 @@ impl Check<'_> {
             };
             let Some(nested) = outer.nested()?.into_iter().find(|nested| is_on_the_way(&nested.path)) else {
                 let path = report::shown(&self.options.subtree);
-                return Err(Error::Missing(format!("a nested catalog at {path}")));
+                return Err(Error::Unsupported(format!("a check from {path} on, where no nested catalog begins,")));
             };
             let mountpoint = outer.lookup(&nested.path)?.filter(|entry| entry.flags.has(Flags::NESTED_MOUNTPOINT));
             let mountpoint = mountpoint.map(Box::new);

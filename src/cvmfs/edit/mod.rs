@@ -354,7 +354,7 @@ fn check_name(path: &[u8], name: &[u8]) -> Result<(), EditError> {
 }
 
 fn is_marker(entry: &Entry) -> bool {
-    // A link counts too, as it does for CernVM-FS's own publisher and check.
+    // Other publishers may have put a link there, which counts for them and for their check.
     entry.name == MARKER && (entry.is_file() || entry.is_symlink())
 }
 

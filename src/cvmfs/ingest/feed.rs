@@ -143,8 +143,8 @@ impl Feed {
             return Ok(hash);
         }
         let IngestSettings { algorithm, compression, .. } = self.settings;
-        let mut writer = Writer::new(self.objects.clone(), algorithm, compression, CONTENT)?;
-        writer.begin()?;
+        let mut writer = Writer::new(self.objects.clone(), algorithm, compression, CONTENT);
+        writer.begin();
         writer.zeros(size)?;
         writer.block(&[], true)?;
         Ok(*self.zero_chunk.insert(writer.finish(ObjectKind::Chunk)?))

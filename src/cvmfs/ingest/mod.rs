@@ -165,7 +165,7 @@ impl Ingest {
         let objects = Arc::new(Objects::begin(base, settings.verify_known)?);
         let writer = |level| Writer::new(objects.clone(), settings.algorithm, Compression::Zlib, level);
         let algorithm = settings.algorithm;
-        let (databases, others) = (writer(DATABASES)?, writer(workers::CONTENT)?);
+        let (databases, others) = (writer(DATABASES), writer(workers::CONTENT));
         let (sender, done) = channel();
         let feed = Feed::start(settings, objects.clone(), sender)?;
         let (files, progress) = (VecDeque::new(), Progress::default());
@@ -232,7 +232,7 @@ impl Ingest {
             ObjectKind::Catalog | ObjectKind::History => &mut self.databases,
             _ => &mut self.others,
         };
-        writer.begin()?;
+        writer.begin();
         let mut size = 0;
         let mut block = Vec::with_capacity(BLOCK);
         loop {

@@ -21,18 +21,17 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    pub(super) fn new(objects: Arc<Objects>, algorithm: Algorithm) -> Result<Self, Error> {
+    pub(super) fn new(objects: Arc<Objects>, algorithm: Algorithm) -> Self {
         let (hasher, buffer) = (algorithm.hasher(), Vec::with_capacity(BUFFER));
-        Ok(Self { objects, algorithm, hasher, buffer, stored: 0, file: None })
+        Self { objects, algorithm, hasher, buffer, stored: 0, file: None }
     }
 
     /// Starts an object; what is left of one that was not finished goes.
-    pub(super) fn begin(&mut self) -> Result<(), Error> {
+    pub(super) fn begin(&mut self) {
         self.hasher = self.algorithm.hasher();
         self.buffer.clear();
         self.stored = 0;
         self.file = None;
-        Ok(())
     }
 
     /// Appends bytes, fewer than the buffer has.

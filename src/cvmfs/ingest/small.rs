@@ -25,8 +25,8 @@ impl Ingest {
     /// metainfo of a few lines; longer texts may come out otherwise.
     pub fn add_small(&mut self, kind: ObjectKind, content: &[u8]) -> Result<Staged, Error> {
         let stored = compress(content).map_err(Error::io("compress in memory"))?;
-        let mut writer = Writer::new(self.objects.clone(), self.algorithm, Compression::None, LEVEL)?;
-        writer.begin()?;
+        let mut writer = Writer::new(self.objects.clone(), self.algorithm, Compression::None, LEVEL);
+        writer.begin();
         for block in stored.chunks(BLOCK) {
             writer.block(block, false)?;
         }

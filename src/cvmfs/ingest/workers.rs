@@ -94,7 +94,7 @@ impl Workers {
         let mut workers = Self { jobs: Some(jobs), stop: Arc::default(), threads: Vec::new() };
         let queue = Arc::new(Mutex::new(queue));
         for number in 0..settings.thread_count() {
-            let writer = Writer::new(objects.clone(), settings.algorithm, settings.compression, CONTENT)?;
+            let writer = Writer::new(objects.clone(), settings.algorithm, settings.compression, CONTENT);
             let mut worker = Worker { writer, stop: workers.stop.clone() };
             let queue = queue.clone();
             let thread = std::thread::Builder::new()
@@ -159,14 +159,14 @@ impl Worker {
     }
 
     fn whole(&mut self, content: &[u8]) -> Result<ContentHash, Error> {
-        self.writer.begin()?;
+        self.writer.begin();
         self.writer.block(content, true)?;
         self.writer.finish(ObjectKind::File)
     }
 
     /// `None` when the content is given up.
     fn stream(&mut self, pieces: &Receiver<Piece>) -> Result<Option<ContentHash>, Error> {
-        self.writer.begin()?;
+        self.writer.begin();
         while let Ok(piece) = pieces.recv() {
             if self.stopped() {
                 break;
@@ -180,7 +180,8 @@ impl Worker {
                 }
             }
         }
-        self.writer.begin().map(|()| None)
+        self.writer.begin();
+        Ok(None)
     }
 
     fn stopped(&self) -> bool {

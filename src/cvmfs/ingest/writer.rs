@@ -22,25 +22,20 @@ pub(super) struct Writer {
 
 impl Writer {
     /// For objects of an algorithm, compressed at a level if at all.
-    pub(super) fn new(
-        objects: Arc<Objects>,
-        algorithm: Algorithm,
-        compression: Compression,
-        level: Level,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(objects: Arc<Objects>, algorithm: Algorithm, compression: Compression, level: Level) -> Self {
         let zlib = match compression {
             Compression::Zlib => Some(Box::new(Zlib::new(level))),
             Compression::None => None,
         };
-        Ok(Self { zlib, sink: Sink::new(objects, algorithm)?, zeros: Vec::new() })
+        Self { zlib, sink: Sink::new(objects, algorithm), zeros: Vec::new() }
     }
 
     /// Starts an object; what is left of one that was not finished goes.
-    pub(super) fn begin(&mut self) -> Result<(), Error> {
+    pub(super) fn begin(&mut self) {
         if let Some(zlib) = &mut self.zlib {
             zlib.begin();
         }
-        self.sink.begin()
+        self.sink.begin();
     }
 
     /// Takes in the next block of content: [`BLOCK`] bytes, the last one may be shorter.
