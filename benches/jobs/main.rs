@@ -12,6 +12,7 @@ mod latency;
 mod memory;
 mod native;
 mod protocol;
+mod queue;
 mod report;
 mod server;
 mod submit;
@@ -47,10 +48,11 @@ fn main() {
         return memory::measure(directory.as_ref(), scale);
     }
     let only = value("--only").map_or("", String::as_str);
-    let groups: [(&str, Group); 5] = [
+    let groups: [(&str, Group); 6] = [
         ("submit", submit::run),
         ("latency", latency::run),
         ("protocol", protocol::run),
+        ("queue", queue::run),
         ("native", native::run),
         ("memory", memory::run),
     ];

@@ -45,7 +45,7 @@ impl Writer {
         let checkpointed = path.clone();
         std::thread::Builder::new()
             .name("store-checkpoint".into())
-            .spawn(move || checkpoint(&checkpointed, &wanted))
+            .spawn(move || checkpoint_beside(&checkpointed, &wanted))
             .map_err(StoreError::io("start the checkpoint thread"))?;
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -78,7 +78,7 @@ fn write(
     committed: &watch::Sender<u64>,
     checkpoint_due: &SyncSender<()>,
 ) {
-    let mut commits = 0u32;
+    let (mut commits, mut log) = (0u32, LogLength::of(path));
     while let Some(first) = requests.blocking_recv() {
         let group = std::iter::once(first).chain(std::iter::from_fn(|| requests.try_recv().ok())).take(GROUP).collect();
         run_group(&mut connection, path, group, committed);
@@ -86,6 +86,9 @@ fn write(
         if commits.is_multiple_of(CHECKPOINT_EVERY) {
             // A full channel means that a checkpoint is running already.
             let _ = checkpoint_due.try_send(());
+        }
+        if log.is_too_long() {
+            checkpoint(&connection);
         }
     }
 }
@@ -151,8 +154,42 @@ pub(super) fn run_group(
     }
 }
 
+/// Watches how long the log becomes.
+///
+/// SQLite begins it anew when a write finds all of it checkpointed, which never happens beside a writer that never pauses. Then
+/// the writer must wait for a checkpoint itself: a server that is killed reads all of the log at its next start.
+struct LogLength {
+    path: PathBuf,
+    /// Bytes at which something is done.
+    limit: u64,
+}
+
+impl LogLength {
+    /// Bytes: above those that SQLite leaves of a log that it began anew (`journal_size_limit`).
+    const LONGEST: u64 = 96 << 20;
+    /// Bytes after which it is tried again, where readers still needed the log.
+    const PATIENCE: u64 = 16 << 20;
+
+    fn of(database: &std::path::Path) -> Self {
+        let mut path = database.as_os_str().to_owned();
+        path.push("-wal");
+        Self { path: path.into(), limit: Self::LONGEST }
+    }
+
+    fn is_too_long(&mut self) -> bool {
+        let length = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        let is_too_long = length > self.limit;
+        self.limit = match length {
+            _ if is_too_long => length + Self::PATIENCE,
+            ..Self::LONGEST => Self::LONGEST,
+            _ => self.limit,
+        };
+        is_too_long
+    }
+}
+
 /// Moves committed pages from the log into the database, beside the writer, whenever it is told to.
-fn checkpoint(path: &std::path::Path, wanted: &Receiver<()>) {
+fn checkpoint_beside(path: &std::path::Path, wanted: &Receiver<()>) {
     let connection = match Connection::open(path) {
         Ok(connection) => connection,
         Err(error) => {
@@ -161,12 +198,13 @@ fn checkpoint(path: &std::path::Path, wanted: &Receiver<()>) {
         }
     };
     while wanted.recv().is_ok() {
-        let checkpointed = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-        if let Err(error) = checkpointed {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "checkpoint failed; the next one will do its work"
-            );
-        }
+        checkpoint(&connection);
+    }
+}
+
+/// Moves what is committed and not in use.
+fn checkpoint(connection: &Connection) {
+    if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+        tracing::warn!(error = &error as &dyn std::error::Error, "checkpoint failed; the next one will do its work");
     }
 }

@@ -157,3 +157,36 @@ async fn a_row_that_does_not_fit_its_events_is_found() {
     assert_eq!(damaged.len(), 2, "the sum and the column: {damaged:?}");
     assert!(damaged.iter().all(|line| line.contains(&job_id(2).to_string())));
 }
+
+/// What is too long, and what may be written until a checkpoint finds nobody else at it.
+const LOG_BYTES: u64 = 256 * 1024 * 1024;
+
+#[tokio::test]
+async fn the_log_of_a_writer_that_never_pauses_does_not_grow_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let log = directory.path().join("conveyor.db-wal");
+    let longest = std::sync::atomic::AtomicU64::new(0);
+    // Four callers, so that there is always a request: 600 MB of log in all.
+    let write = |caller: u64| {
+        let (store, log, longest) = (&store, &log, &longest);
+        async move {
+            for number in 0..60 {
+                let mut spec = spec(1_000 * caller + number);
+                spec.labels = (0..32).map(|n| (format!("{n}"), "x".repeat(25_000))).collect();
+                store
+                    .write::<_, StoreError, _>(move |tx| {
+                        let first = JobEvent::Submitted { waiting: false, needs_approval: false };
+                        tx.insert_job(now(), &new(&spec), &first)
+                    })
+                    .await
+                    .unwrap();
+                let length = std::fs::metadata(log).unwrap().len();
+                longest.fetch_max(length, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+    };
+    tokio::join!(write(0), write(1), write(2), write(3));
+    let longest = longest.into_inner();
+    assert!(longest < LOG_BYTES, "{longest} bytes");
+}
