@@ -1,16 +1,15 @@
 //! Forms batches out of ready jobs, in the same commit as whatever made them ready.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::app::AppError;
 use crate::app::clock::Entropy;
+use crate::app::workers::Workers;
 use crate::domain::batch::{Batch, BatchJob, BatchState};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
-use crate::domain::ids::{BatchId, InstanceId};
+use crate::domain::ids::BatchId;
 use crate::domain::job::Job;
 use crate::domain::job::event::JobEvent;
 use crate::domain::names::RepositoryName;
@@ -21,6 +20,7 @@ use crate::store::{StoreError, Tx};
 pub(super) struct Dispatcher {
     pub(super) repositories: Repositories,
     pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) workers: Workers,
     state: Mutex<State>,
 }
 
@@ -30,25 +30,11 @@ struct State {
     dirty: BTreeSet<RepositoryName>,
     /// The repository that each fleet was given a batch of last; the next one goes on behind it.
     served: BTreeMap<String, RepositoryName>,
-    /// What each node said last.
-    workers: HashMap<String, WorkerSeen>,
-}
-
-/// A worker, as it described itself last.
-#[derive(Clone)]
-pub(super) struct WorkerSeen {
-    pub(super) instance: InstanceId,
-    pub(super) fleet: String,
-    pub(super) free_slots: usize,
-    /// Whether the broker delivers offers to it.
-    pub(super) by_broker: bool,
-    /// When, on the monotonic clock.
-    pub(super) at: Duration,
 }
 
 impl Dispatcher {
     pub(super) fn new(repositories: Repositories, entropy: Arc<dyn Entropy>) -> Self {
-        Self { repositories, entropy, state: Mutex::default() }
+        Self { repositories, entropy, workers: Workers::default(), state: Mutex::default() }
     }
 
     /// The fleet that serves a repository.
@@ -70,47 +56,14 @@ impl Dispatcher {
         self.state().dirty.extend(self.repositories.keys().cloned());
     }
 
-    /// Notes what a worker says about itself; a worker that an instance started later has replaced is refused.
-    pub(super) fn worker_seen(&self, node: &str, seen: WorkerSeen) -> Result<(), AppError> {
-        let mut state = self.state();
-        let worker = state.workers.entry(node.to_owned()).or_insert_with(|| seen.clone());
-        if worker.instance > seen.instance {
-            let message = format!("node {node} has a worker that started later than this one");
-            return Err(AppError::conflict(
-                "superseded",
-                message,
-                "stop this worker, or give it a node name of its own",
-            ));
-        }
-        *worker = seen;
-        Ok(())
-    }
-
-    /// The fleets with a worker that the broker delivers offers to. For others nothing is sent: it would pile up.
-    pub(super) fn fleets_by_broker(&self) -> BTreeSet<String> {
-        let state = self.state();
-        state.workers.values().filter(|worker| worker.by_broker).map(|worker| worker.fleet.clone()).collect()
-    }
-
-    /// Notes that a worker took a batch, or gave one back, before it says so itself.
-    pub(super) fn adjust_slots(&self, node: &str, change: isize) {
-        if let Some(worker) = self.state().workers.get_mut(node) {
-            worker.free_slots = worker.free_slots.saturating_add_signed(change);
-        }
-    }
-
-    /// Forgets the workers that were silent since `before`: they can take nothing, and stand in nobody's way.
-    ///
-    /// Such a one may also have a greater instance than its successor: the node's clock may have been set back.
-    pub(super) fn forget_silent(&self, before: Duration) {
-        self.state().workers.retain(|_, worker| worker.at > before);
-    }
-
     /// Plans what is out of date and stores the batches formed. Returns how many were.
     ///
     /// Runs on the writer's thread only. A plan lost with its commit is made again, see `Engine::write`.
     pub(super) fn run(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<usize, StoreError> {
-        let dirty: Vec<RepositoryName> = self.state().dirty.iter().cloned().collect();
+        // What nobody serves stays out of date, and what was offered of it is in nobody's way.
+        let unserved = self.workers.unserved();
+        let dirty: Vec<RepositoryName> =
+            self.state().dirty.iter().filter(|repository| !unserved.contains(*repository)).cloned().collect();
         let mut formed = 0;
         let mut fleets: BTreeMap<&str, Vec<&RepositoryName>> = BTreeMap::new();
         for repository in &dirty {
@@ -120,7 +73,11 @@ impl Dispatcher {
             let behind = |last: &RepositoryName| repositories.partition_point(|repository| *repository <= last);
             let start = self.state().served.get(fleet).map_or(0, behind);
             repositories.rotate_left(start);
-            let credit = self.slots(fleet).saturating_add(1).saturating_sub(tx.count_offers(fleet)?);
+            let mut offers = tx.count_offers(fleet)?;
+            for repository in unserved.iter().filter(|repository| self.fleet(repository) == fleet) {
+                offers = offers.saturating_sub(tx.count_offers_of(repository)?);
+            }
+            let credit = self.workers.slots(fleet).saturating_add(1).saturating_sub(offers);
             let mut view = View { repositories: Vec::new(), credit };
             for repository in repositories {
                 // What cannot be served for want of credit stays out of date.
@@ -164,10 +121,6 @@ impl Dispatcher {
             tx.apply(now, job, &JobEvent::Offered { batch: batch.id })?;
         }
         Ok(())
-    }
-
-    fn slots(&self, fleet: &str) -> usize {
-        self.state().workers.values().filter(|worker| worker.fleet == fleet).map(|worker| worker.free_slots).sum()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

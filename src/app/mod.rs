@@ -18,6 +18,7 @@ mod pin;
 mod progress;
 mod query;
 mod rabbitmq;
+mod recent;
 mod resolve;
 mod retention;
 mod retry;
@@ -26,6 +27,7 @@ mod submit;
 mod tests;
 mod tick;
 mod tokens;
+mod workers;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -51,6 +53,8 @@ pub use error::AppError;
 pub use offers::MAX_WAIT;
 use progress::Reported;
 pub use query::MAX_PAGE;
+use recent::Recent;
+pub use recent::{RecentEvent, RecentEvents, Watched};
 pub use retention::{Pruned, Round};
 use tokens::Keyring;
 pub use tokens::{Caller, Denied};
@@ -97,6 +101,7 @@ pub struct Engine {
     progress_changed: watch::Sender<u64>,
     /// How RabbitMQ stands, where it is used.
     rabbitmq: OnceLock<Arc<Status>>,
+    recent: Arc<Recent>,
 }
 
 /// What is never stored: what is known about time, since it counts on the monotonic clock of this process, and progress.
@@ -148,6 +153,7 @@ impl Engine {
             keyring: Keyring::default(),
             progress_changed: watch::channel(0).0,
             rabbitmq: OnceLock::new(),
+            recent: Arc::default(),
         };
         engine.keyring.load(engine.store.read(|db| db.tokens()).await?);
         engine.withdraw_moved().await?;

@@ -17,9 +17,7 @@ impl Engine {
     pub async fn tick(&self) -> Result<(), AppError> {
         let now = self.clock.monotonic();
         let (lost, unclaimed) = self.expired(now);
-        if let Some(before) = now.checked_sub(self.settings.claim_expiry) {
-            self.dispatcher.forget_silent(before);
-        }
+        self.look_at_workers(now);
         self.lose(lost).await?;
         self.offer_again(unclaimed).await?;
         let at = self.clock.now();
@@ -100,6 +98,7 @@ impl Engine {
         let mut live = self.live();
         for id in over {
             live.offers.remove(&id);
+            self.dispatcher.workers.offer_over(id);
             self.broker.recorded(id);
         }
         drop(live);

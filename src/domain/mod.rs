@@ -14,7 +14,9 @@ pub mod policy;
 pub mod progress;
 pub mod protocol;
 pub mod retention;
+pub mod standing;
 #[cfg(test)]
 mod tests;
 pub mod token;
 pub mod tree;
+pub mod worker;

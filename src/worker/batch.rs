@@ -54,7 +54,10 @@ pub(super) async fn run(worker: Arc<Worker>, batch: BatchId, claim: ClaimReply) 
     }
     // A lost claim is settled by recovery, except where the publish was made: that is evidence, and welcome late.
     if !lost || matches!(outcome, Outcome::Succeeded { .. }) {
-        report(&worker, batch, &claim, &outcome).await;
+        let reporting = report(&worker, batch, &claim, &outcome);
+        if !worker.draining.report(reporting).await {
+            tracing::warn!(batch.id = %batch, "the worker ends without having reported; the server recovers the batch");
+        }
     }
     crate::crash::point("worker.reported");
 }
@@ -103,6 +106,7 @@ async fn attempt(
     let (publisher, repository, key) = (Arc::clone(&worker.publisher), claim.repository.clone(), claim.key.clone());
     let message = claim.jobs.iter().map(|job| job.spec.name.as_str()).collect::<Vec<_>>().join(", ");
     let staged_in = began.elapsed();
+    let publishing = worker.draining.publishing();
     let published = tokio::task::spawn_blocking(move || {
         let publishing = Instant::now();
         let outcome = match transaction.publish(&message) {
@@ -116,6 +120,7 @@ async fn attempt(
         (outcome, publishing.elapsed())
     })
     .await;
+    drop(publishing);
     crate::crash::point("worker.published");
     match published {
         Ok((Outcome::Succeeded { revision, root_hash, mut outputs }, published_in)) => {

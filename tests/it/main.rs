@@ -14,3 +14,5 @@ mod simulation;
 mod state;
 mod tidy;
 mod trees;
+mod waiting;
+mod workers;

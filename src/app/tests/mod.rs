@@ -5,6 +5,7 @@
 mod fleets;
 mod resolve;
 mod retention;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -83,19 +84,27 @@ impl Rig {
     }
 
     async fn on(store: Store, fleet: &str) -> Self {
+        Self::with(store, repositories(fleet)).await
+    }
+
+    async fn with(store: Store, repositories: Repositories) -> Self {
         let clock = Arc::new(ManualClock::default());
         let logs = LogStore::in_memory().unwrap();
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let shared = Arc::clone(&clock) as Arc<dyn Clock>;
-        let engine = Engine::start(store, logs, None, repositories(fleet), shared, entropy, Settings::default());
+        let engine = Engine::start(store, logs, None, repositories, shared, entropy, Settings::default());
         Self { engine: engine.await.unwrap(), clock, instance: InstanceId(Uuid::now_v7()) }
     }
 
     async fn submit(&self) -> JobId {
+        self.submit_to(REPOSITORY).await
+    }
+
+    async fn submit_to(&self, repository: &str) -> JobId {
         let id = JobId(Uuid::now_v7());
         let spec: JobSpec = serde_json::from_value(serde_json::json!({
             "id": id, "name": "one",
-            "work": {"kind": "publish", "repository": REPOSITORY, "payload": {"type": "empty"}},
+            "work": {"kind": "publish", "repository": repository, "payload": {"type": "empty"}},
         }))
         .unwrap();
         self.engine.submit(None, vec![spec]).await.unwrap();
@@ -154,6 +163,7 @@ impl Rig {
             free_slots: 1,
             claims: Vec::new(),
             by_broker: false,
+            about: Default::default(),
         };
         self.engine.heartbeat(request).await.unwrap().recover.iter().map(|batch| batch.batch_id).collect()
     }
