@@ -93,7 +93,7 @@ async fn all(tasks: &mut JoinSet<bool>) {
     }
 }
 
-/// Ends the worker's tasks. Ends itself [`super::WorkerSettings::drain_timeout`] later and a quarter of a minute, whatever
+/// Ends the worker's tasks. Ends itself [`super::WorkerSettings::drain_timeout`] later and at most 16 s, whatever
 /// the server does; only a publish that was permitted is waited for longer, since it would have to be found out about.
 pub(super) async fn drain(
     worker: &Arc<Worker>,
