@@ -121,6 +121,10 @@ impl Transaction for IdleTransaction {
         Arc::default()
     }
 
+    fn enter(&mut self, _: &LeasePath) -> Result<(), PublisherError> {
+        Ok(())
+    }
+
     fn put(&mut self, _: &EntryPath, _: &EntryMeta, _: &EntryKind, _: &mut dyn Read) -> Result<(), PublisherError> {
         Ok(())
     }

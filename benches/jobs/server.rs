@@ -103,6 +103,8 @@ pub(crate) fn job(number: usize) -> JobSpec {
         priority: 0,
         attempts: 1,
         timeout_s: 60,
+        alone: false,
+        deadline: None,
         labels: BTreeMap::new(),
         submitter: "bench".into(),
     }

@@ -4,12 +4,14 @@ use jiff::Timestamp;
 
 use crate::app::AppError;
 use crate::domain::dependencies::{Readiness, readiness};
+use crate::domain::ids::BatchId;
 use crate::domain::job::Job;
 use crate::domain::job::event::JobEvent;
-use crate::domain::job::state::StateKind;
+use crate::domain::job::state::{JobState, StateKind};
 use crate::store::{StoreError, Tx};
 
 use super::dispatch::Dispatcher;
+use crate::domain::batch::BatchState;
 
 /// Applies an event; when the job ends by it, the jobs that waited for it become ready or are skipped.
 pub(super) fn advance(
@@ -19,11 +21,64 @@ pub(super) fn advance(
     job: Job,
     event: &JobEvent,
 ) -> Result<Job, AppError> {
-    let job = tx.apply(now, job, event)?;
-    dispatcher.touch(&job);
+    let job = apply(tx, now, dispatcher, job, event)?;
     if job.progress.state.is_final() {
         release_dependents(tx, now, dispatcher, job.seq)?;
     }
+    Ok(job)
+}
+
+/// Ends a job that no worker has: it leaves the batch in which it was offered.
+pub(super) fn end_unclaimed(
+    tx: &mut Tx<'_>,
+    now: Timestamp,
+    dispatcher: &Dispatcher,
+    job: Job,
+    event: &JobEvent,
+) -> Result<Job, AppError> {
+    let offered = match job.progress.state {
+        JobState::Offered { batch } => Some(batch),
+        _ => None,
+    };
+    let job = advance(tx, now, dispatcher, job, event)?;
+    if let Some(batch) = offered {
+        dissolve_if_empty(tx, batch)?;
+    }
+    Ok(job)
+}
+
+/// A batch of whose jobs none is left has nothing to do; whoever holds its offer will hear so.
+fn dissolve_if_empty(tx: &mut Tx<'_>, id: BatchId) -> Result<(), StoreError> {
+    let Some(mut batch) = tx.batch(id)? else { return Ok(()) };
+    for member in &batch.jobs {
+        let state = tx.job(member.job_id)?.map(|job| job.progress.state);
+        if matches!(state, Some(JobState::Offered { batch }) if batch == id) {
+            return Ok(());
+        }
+    }
+    batch.state = BatchState::Settled;
+    tx.update_batch(&batch)
+}
+
+/// Applies an event; a job that becomes ready gets its place behind those that are.
+fn apply(
+    tx: &mut Tx<'_>,
+    now: Timestamp,
+    dispatcher: &Dispatcher,
+    job: Job,
+    event: &JobEvent,
+) -> Result<Job, StoreError> {
+    let before = job.progress.state.kind();
+    let job = tx.apply(now, job, event)?;
+    let after = job.progress.state.kind();
+    let was_outside = matches!(before, StateKind::Waiting | StateKind::AwaitingApproval) || before.is_final();
+    if after == StateKind::Queued && was_outside {
+        tx.set_rank(job.seq, dispatcher.rank(&job.spec))?;
+    }
+    if matches!(before, StateKind::Queued | StateKind::Backoff) && after.is_final() {
+        dispatcher.withdrawn(&job.spec);
+    }
+    dispatcher.touch(&job);
     Ok(job)
 }
 
@@ -37,8 +92,7 @@ fn release_dependents(tx: &mut Tx<'_>, now: Timestamp, dispatcher: &Dispatcher, 
                 Readiness::Met => JobEvent::DependenciesMet,
                 Readiness::Unmet(dependency) => JobEvent::DependencyUnmet { dependency },
             };
-            let job = tx.apply(now, job, &event)?;
-            dispatcher.touch(&job);
+            let job = apply(tx, now, dispatcher, job, &event)?;
             if job.progress.state.is_final() {
                 ended.push(job.seq);
             }

@@ -1,8 +1,7 @@
 //! Cancels a job: at once while no worker has it, through its worker while nothing is permitted, not at all afterwards.
 
-use crate::app::advance::advance;
+use crate::app::advance::end_unclaimed;
 use crate::app::{AppError, Engine, job_or_not_found};
-use crate::domain::batch::BatchState;
 use crate::domain::ids::JobId;
 use crate::domain::job::event::JobEvent;
 use crate::domain::job::state::{JobState, Phase};
@@ -36,17 +35,7 @@ impl Engine {
                 }
                 _ => {}
             }
-            let offered = match job.progress.state {
-                JobState::Offered { batch } => Some(batch),
-                _ => None,
-            };
-            let job = advance(tx, now, dispatcher, job, &JobEvent::CancelRequested)?;
-            // A batch of this job alone has nothing left to do; whoever holds its offer will hear so.
-            if let Some(mut batch) = offered.map(|batch| tx.batch(batch)).transpose()?.flatten() {
-                batch.state = BatchState::Settled;
-                tx.update_batch(&batch)?;
-            }
-            Ok(job.into())
+            Ok(end_unclaimed(tx, now, dispatcher, job, &JobEvent::CancelRequested)?.into())
         })
         .await
     }

@@ -2,11 +2,12 @@
 
 use crate::app::advance::advance;
 use crate::app::{AppError, Engine, batch_or_not_found, job_or_not_found};
-use crate::domain::batch::{BatchError, BatchState, Claim};
+use crate::domain::batch::{Batch, BatchError, BatchJob, BatchState, Claim};
 use crate::domain::ids::BatchId;
 use crate::domain::job::event::JobEvent;
 use crate::domain::job::state::JobState;
 use crate::domain::protocol::{ClaimReply, ClaimRequest, ClaimedJob};
+use crate::store::Tx;
 
 impl Engine {
     /// Claims a batch; the same instance asking again gets the same claim.
@@ -30,13 +31,18 @@ impl Engine {
                 let claim = Claim { token, epoch, node: request.node.clone(), instance: request.instance };
                 let (claim, is_new) = batch.claim(request.generation, claim)?;
                 let claim = claim.clone();
+                if is_new {
+                    // Those that were cancelled are gone, and what became ready since comes along.
+                    batch.jobs = offered(tx, &batch)?;
+                    if !batch.jobs.is_empty() {
+                        dispatcher.top_up(tx, now, &mut batch)?;
+                    }
+                    tx.update_members(&batch)?;
+                }
                 let mut jobs = Vec::with_capacity(batch.jobs.len());
                 for member in &batch.jobs {
                     let mut job = job_or_not_found(tx, member.job_id)?;
                     if is_new {
-                        if !matches!(job.progress.state, JobState::Offered { batch } if batch == id) {
-                            continue;
-                        }
                         job = advance(
                             tx,
                             now,
@@ -45,7 +51,15 @@ impl Engine {
                             &JobEvent::Claimed { batch: id, node: request.node.clone() },
                         )?;
                     }
-                    jobs.push(ClaimedJob { attempt: member.attempt, pinned: job.progress.pinned, spec: job.spec });
+                    let time_left_s = job.spec.deadline.map(|deadline| {
+                        u32::try_from(deadline.duration_since(now).as_secs().max(0)).unwrap_or(u32::MAX)
+                    });
+                    jobs.push(ClaimedJob {
+                        attempt: member.attempt,
+                        pinned: job.progress.pinned,
+                        time_left_s,
+                        spec: job.spec,
+                    });
                 }
                 if jobs.is_empty() {
                     batch.state = BatchState::Settled;
@@ -76,4 +90,16 @@ impl Engine {
         }
         Ok(reply)
     }
+}
+
+/// The jobs of a batch that are offered in it still.
+fn offered(tx: &Tx<'_>, batch: &Batch) -> Result<Vec<BatchJob>, AppError> {
+    let mut offered = Vec::with_capacity(batch.jobs.len());
+    for member in &batch.jobs {
+        let job = job_or_not_found(tx, member.job_id)?;
+        if matches!(job.progress.state, JobState::Offered { batch: of } if of == batch.id) {
+            offered.push(*member);
+        }
+    }
+    Ok(offered)
 }

@@ -1,6 +1,6 @@
 //! Forms batches out of ready jobs, in the same commit as whatever made them ready.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -8,12 +8,14 @@ use jiff::Timestamp;
 use crate::app::clock::Entropy;
 use crate::app::workers::Workers;
 use crate::domain::batch::{Batch, BatchJob, BatchState};
-use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
-use crate::domain::ids::BatchId;
+use crate::domain::fleet::{DEFAULT_FLEET, Repositories, RepositoryRules};
+use crate::domain::ids::{BatchId, JobId};
 use crate::domain::job::Job;
 use crate::domain::job::event::JobEvent;
-use crate::domain::names::RepositoryName;
-use crate::domain::plan::{Action, RepositoryView, View, plan};
+use crate::domain::job::spec::JobSpec;
+use crate::domain::names::{LeasePath, RepositoryName};
+use crate::domain::plan::{Action, BatchLimits, ReadyJob, RepositoryView, Unclaimed, View, plan, top_up};
+use crate::domain::share::{Pending, Shares};
 use crate::store::{StoreError, Tx};
 
 /// Keeps which repositories must be planned again, and how much each fleet can take.
@@ -21,20 +23,26 @@ pub(super) struct Dispatcher {
     pub(super) repositories: Repositories,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) workers: Workers,
+    limits: BatchLimits,
     state: Mutex<State>,
 }
 
+/// Ready jobs of a repository with a gateway that are looked at, to find some whose paths are free.
+const LOOK_AHEAD: usize = 256;
+
 #[derive(Default)]
 struct State {
-    /// Repositories whose plan may be out of date.
-    dirty: BTreeSet<RepositoryName>,
-    /// The repository that each fleet was given a batch of last; the next one goes on behind it.
-    served: BTreeMap<String, RepositoryName>,
+    /// Repositories whose plan may be out of date, with the rank of the first job that is ready where that is known.
+    dirty: BTreeMap<RepositoryName, Option<i64>>,
+    /// The order of each fleet.
+    shares: HashMap<String, Shares>,
+    /// Jobs whose rows cannot be read.
+    damaged: HashSet<JobId>,
 }
 
 impl Dispatcher {
-    pub(super) fn new(repositories: Repositories, entropy: Arc<dyn Entropy>) -> Self {
-        Self { repositories, entropy, workers: Workers::default(), state: Mutex::default() }
+    pub(super) fn new(repositories: Repositories, limits: BatchLimits, entropy: Arc<dyn Entropy>) -> Self {
+        Self { repositories, entropy, workers: Workers::default(), limits, state: Mutex::default() }
     }
 
     /// The fleet that serves a repository.
@@ -48,79 +56,217 @@ impl Dispatcher {
     }
 
     pub(super) fn touch_repository(&self, repository: &RepositoryName) {
-        self.state().dirty.insert(repository.clone());
+        self.state().dirty.insert(repository.clone(), None);
     }
 
     /// Notes that every repository must be planned again.
     pub(super) fn plan_everything(&self) {
-        self.state().dirty.extend(self.repositories.keys().cloned());
+        self.state().dirty.extend(self.repositories.keys().map(|repository| (repository.clone(), None)));
+    }
+
+    /// The place of a job that becomes ready now, in the order in which its fleet serves them.
+    pub(super) fn rank(&self, spec: &JobSpec) -> i64 {
+        let fleet = self.fleet(&spec.publish().repository);
+        let mut state = self.state();
+        state.shares.entry(fleet.to_owned()).or_default().rank(&spec.submitter, spec.priority)
+    }
+
+    /// Notes that a job which was ready will not go.
+    pub(super) fn withdrawn(&self, spec: &JobSpec) {
+        if let Some(shares) = self.state().shares.get_mut(self.fleet(&spec.publish().repository)) {
+            shares.withdrawn(&spec.submitter);
+        }
+    }
+
+    /// Takes over the order of what is in the queue already; see [`crate::store::Db::pending`].
+    pub(super) fn restore_shares(&self, pending: Vec<(String, Pending)>) {
+        let mut fleets: BTreeMap<&str, Vec<Pending>> = BTreeMap::new();
+        for (repository, pending) in pending {
+            let fleet = RepositoryName::new(repository).map_or(DEFAULT_FLEET, |repository| self.fleet(&repository));
+            fleets.entry(fleet).or_default().push(pending);
+        }
+        let restored = fleets.into_iter().map(|(fleet, pending)| (fleet.to_owned(), Shares::restored(pending)));
+        self.state().shares = restored.collect();
     }
 
     /// Plans what is out of date and stores the batches formed. Returns how many were.
     ///
     /// Runs on the writer's thread only. A plan lost with its commit is made again, see `Engine::write`.
     pub(super) fn run(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<usize, StoreError> {
+        let mut fleets: BTreeMap<&str, Vec<RepositoryName>> = BTreeMap::new();
         // What nobody serves stays out of date, and what was offered of it is in nobody's way.
         let unserved = self.workers.unserved();
-        let dirty: Vec<RepositoryName> =
-            self.state().dirty.iter().filter(|repository| !unserved.contains(*repository)).cloned().collect();
-        let mut formed = 0;
-        let mut fleets: BTreeMap<&str, Vec<&RepositoryName>> = BTreeMap::new();
-        for repository in &dirty {
-            fleets.entry(self.fleet(repository)).or_default().push(repository);
+        for repository in self.state().dirty.keys().filter(|repository| !unserved.contains(*repository)) {
+            fleets.entry(self.fleet(repository)).or_default().push(repository.clone());
         }
-        for (fleet, mut repositories) in fleets {
-            let behind = |last: &RepositoryName| repositories.partition_point(|repository| *repository <= last);
-            let start = self.state().served.get(fleet).map_or(0, behind);
-            repositories.rotate_left(start);
+        let mut formed = 0;
+        for (fleet, repositories) in fleets {
             let mut offers = tx.count_offers(fleet)?;
             for repository in unserved.iter().filter(|repository| self.fleet(repository) == fleet) {
                 offers = offers.saturating_sub(tx.count_offers_of(repository)?);
             }
             let credit = self.workers.slots(fleet).saturating_add(1).saturating_sub(offers);
-            let mut view = View { repositories: Vec::new(), credit };
-            for repository in repositories {
-                // What cannot be served for want of credit stays out of date.
-                if view.repositories.len() == credit {
-                    break;
-                }
-                let reserved = tx.reserved(repository)?;
-                // While a batch lives there, what is ready does not matter; its end touches the repository.
-                let ready = if reserved.is_empty() { tx.ready(repository, 1)? } else { Vec::new() };
-                self.state().dirty.remove(repository);
-                if !ready.is_empty() {
-                    view.repositories.push(RepositoryView { name: repository.clone(), reserved, ready });
-                }
+            // What cannot be served for want of credit stays out of date.
+            if credit == 0 {
+                continue;
             }
-            for action in plan(&view) {
-                let Action::Offer { repository, .. } = &action;
-                self.state().served.insert(fleet.to_owned(), repository.clone());
-                self.carry_out(tx, now, fleet, action)?;
-                formed += 1;
-            }
+            formed += self.plan_fleet(tx, now, fleet, repositories, credit)?;
         }
         Ok(formed)
     }
 
-    fn carry_out(&self, tx: &mut Tx<'_>, now: Timestamp, fleet: &str, action: Action) -> Result<(), StoreError> {
-        let Action::Offer { repository, lease_path, jobs } = action;
-        let batch = Batch {
-            id: BatchId(self.entropy.uuid(now)),
-            fleet: fleet.to_owned(),
-            repository,
-            lease_path,
-            jobs: jobs.into_iter().map(|(job_id, attempt)| BatchJob { job_id, attempt }).collect(),
-            generation: 1,
-            state: BatchState::Unsent,
-        };
+    fn plan_fleet(
+        &self,
+        tx: &mut Tx<'_>,
+        now: Timestamp,
+        fleet: &str,
+        repositories: Vec<RepositoryName>,
+        credit: usize,
+    ) -> Result<usize, StoreError> {
+        let view = self.view(tx, repositories, credit)?;
+        let actions = plan(&view);
+        // Without credit there may be more to do. Whatever else stands in the way touches the repository when it ends.
+        if actions.len() == credit {
+            let beside = view.repositories.into_iter().filter(|repository| repository.rules.gateway);
+            self.state().dirty.extend(beside.map(|repository| (repository.name, None)));
+        }
+        let (mut formed, mut spoilt) = (0, Vec::new());
+        for Action::Offer { repository, lease_path, jobs } in actions {
+            match self.form(tx, now, fleet, &repository, lease_path, jobs)? {
+                true => formed += 1,
+                false => spoilt.push(repository),
+            }
+        }
+        if !spoilt.is_empty() {
+            // Their first jobs are known to be damaged now: others take their place. It ends, since each time there are more.
+            formed += self.plan_fleet(tx, now, fleet, spoilt, credit - formed)?;
+        }
+        Ok(formed)
+    }
+
+    /// What must be known to give out so much credit among these repositories: those whose first jobs come first.
+    fn view(&self, tx: &Tx<'_>, repositories: Vec<RepositoryName>, credit: usize) -> Result<View, StoreError> {
+        let mut heads = Vec::with_capacity(repositories.len());
+        for name in repositories {
+            let known = self.state().dirty.get(&name).copied().flatten();
+            let head = match known {
+                Some(head) => Some(head),
+                // Without a gateway, what is ready does not matter while a batch lives: its end touches the repository.
+                None if !self.rules(&name).gateway && !tx.reserved(&name)?.is_empty() => None,
+                None => tx.first_ready(&name)?,
+            };
+            match head {
+                Some(rank) => {
+                    self.state().dirty.insert(name.clone(), head);
+                    heads.push((rank, name));
+                }
+                None => drop(self.state().dirty.remove(&name)),
+            }
+        }
+        heads.sort();
+        let mut view = View { repositories: Vec::new(), credit, limits: self.limits };
+        for (_, name) in heads {
+            if view.repositories.len() == credit {
+                break;
+            }
+            let rules = self.rules(&name);
+            let many = if rules.gateway { LOOK_AHEAD } else { self.limits.jobs };
+            let ready = self.ready(tx, &name, many)?;
+            let reserved = tx.reserved(&name)?;
+            self.state().dirty.remove(&name);
+            if !ready.is_empty() {
+                view.repositories.push(RepositoryView { name, rules, reserved, ready });
+            }
+        }
+        Ok(view)
+    }
+
+    fn ready(&self, tx: &Tx<'_>, repository: &RepositoryName, limit: usize) -> Result<Vec<ReadyJob>, StoreError> {
+        let damaged = self.state().damaged.clone();
+        tx.ready(repository, limit, |job| damaged.contains(&job))
+    }
+
+    /// Forms a batch; there is none where no job's row can be read.
+    fn form(
+        &self,
+        tx: &mut Tx<'_>,
+        now: Timestamp,
+        fleet: &str,
+        repository: &RepositoryName,
+        lease_path: LeasePath,
+        jobs: Vec<ReadyJob>,
+    ) -> Result<bool, StoreError> {
+        let id = BatchId(self.entropy.uuid(now));
+        let jobs = self.take_in(tx, now, id, jobs)?;
+        if jobs.is_empty() {
+            return Ok(false);
+        }
+        let (fleet, repository) = (fleet.to_owned(), repository.clone());
+        let batch = Batch { id, fleet, repository, lease_path, jobs, generation: 1, state: BatchState::Unsent };
         tx.insert_batch(now, &batch)?;
-        for BatchJob { job_id, .. } in &batch.jobs {
-            let job = tx
-                .job(*job_id)?
-                .ok_or_else(|| StoreError::corrupt(format!("job {job_id}"), "it vanished while it was planned"))?;
-            tx.apply(now, job, &JobEvent::Offered { batch: batch.id })?;
+        Ok(true)
+    }
+
+    /// Puts what became ready since into a batch that is just being claimed.
+    pub(super) fn top_up(&self, tx: &mut Tx<'_>, now: Timestamp, batch: &mut Batch) -> Result<(), StoreError> {
+        if batch.jobs.len() >= self.limits.jobs {
+            return Ok(());
+        }
+        let mut there = Vec::with_capacity(batch.jobs.len());
+        for member in &batch.jobs {
+            there.extend(tx.as_ready(member.job_id)?);
+        }
+        let rules = self.rules(&batch.repository);
+        let unclaimed = Unclaimed {
+            jobs: there.len(),
+            together: there.iter().map(|job| job.together).min().unwrap_or(0),
+            bytes: there.iter().fold(0, |sum, job| sum.saturating_add(job.bytes)),
+            lease_path: batch.lease_path.clone(),
+        };
+        let ready = self.ready(tx, &batch.repository, self.limits.jobs)?;
+        let (added, lease_path) = top_up(unclaimed, &ready, &rules, self.limits);
+        let added = self.take_in(tx, now, batch.id, added)?;
+        if !added.is_empty() {
+            batch.jobs.extend(added);
+            batch.lease_path = lease_path;
         }
         Ok(())
+    }
+
+    /// Notes of ready jobs that they are in a batch. One whose row cannot be read stays out, and in nobody's way.
+    fn take_in(
+        &self,
+        tx: &mut Tx<'_>,
+        now: Timestamp,
+        batch: BatchId,
+        jobs: Vec<ReadyJob>,
+    ) -> Result<Vec<BatchJob>, StoreError> {
+        let mut taken = Vec::with_capacity(jobs.len());
+        for ReadyJob { id, rank, next_attempt, .. } in jobs {
+            let job = match tx.job(id) {
+                Ok(Some(job)) => job,
+                Ok(None) => {
+                    return Err(StoreError::corrupt(format!("job {id}"), "it vanished while it was planned"));
+                }
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, job.id = %id, "a damaged job is passed over; see conveyor check-db");
+                    self.state().damaged.insert(id);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let fleet = self.fleet(&job.spec.publish().repository);
+            if let Some(shares) = self.state().shares.get_mut(fleet) {
+                shares.served(rank, job.spec.priority);
+            }
+            tx.apply(now, job, &JobEvent::Offered { batch })?;
+            taken.push(BatchJob { job_id: id, attempt: next_attempt });
+        }
+        Ok(taken)
+    }
+
+    fn rules(&self, repository: &RepositoryName) -> RepositoryRules {
+        self.repositories.get(repository).cloned().unwrap_or_default()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -35,6 +35,11 @@ impl Engine {
             }
             for member in &batch.jobs {
                 let job = job_or_not_found(tx, member.job_id)?;
+                if job.spec.deadline.is_some_and(|deadline| deadline <= now) {
+                    let message = format!("the deadline of job {} has passed", member.job_id);
+                    let hint = "abort the transaction and report the batch as released";
+                    return Err(AppError::conflict("deadline_passed", message, hint));
+                }
                 match job.progress.state {
                     JobState::Running { batch, phase: Phase::Staging, cancel_requested: false, .. } if batch == id => {
                         advance(tx, now, dispatcher, job, &JobEvent::PublishPermitted { base_revision })?;

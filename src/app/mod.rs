@@ -43,6 +43,7 @@ use crate::domain::job::Job;
 use crate::domain::job::event::JobEvent;
 use crate::domain::job::state::JobState;
 use crate::domain::names::RepositoryName;
+use crate::domain::plan::BatchLimits;
 use crate::store::blobs::BlobStore;
 use crate::store::logs::LogStore;
 use crate::store::{Db, Store, StoreError};
@@ -70,6 +71,8 @@ pub struct Settings {
     pub offer_ttl: Duration,
     /// How long a lost batch may stay unreadable before a person is asked.
     pub recovery_limit: Duration,
+    /// How large a batch may become.
+    pub batches: BatchLimits,
     /// Whether a job's submitter is the name of the token that submitted it, whatever the job says.
     pub submitter_is_owner: bool,
 }
@@ -81,6 +84,7 @@ impl Default for Settings {
             heartbeat: Duration::from_secs(2),
             offer_ttl: Duration::from_secs(15),
             recovery_limit: Duration::from_secs(3600),
+            batches: BatchLimits::default(),
             submitter_is_owner: false,
         }
     }
@@ -146,7 +150,7 @@ impl Engine {
             logs,
             blobs,
             clock,
-            dispatcher: Arc::new(Dispatcher::new(repositories, entropy)),
+            dispatcher: Arc::new(Dispatcher::new(repositories, settings.batches, entropy)),
             broker: Embedded::default(),
             settings,
             live: Mutex::default(),
@@ -156,6 +160,7 @@ impl Engine {
             recent: Arc::default(),
         };
         engine.keyring.load(engine.store.read(|db| db.tokens()).await?);
+        engine.dispatcher.restore_shares(engine.store.read(|db| db.pending()).await?);
         engine.withdraw_moved().await?;
         let batches = engine.store.read(|db| db.live_batches()).await?;
         let now = engine.clock.monotonic();

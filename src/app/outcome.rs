@@ -40,9 +40,15 @@ impl Engine {
                     lose(tx, now, dispatcher, &mut batch)?;
                     return Ok(node);
                 }
+                let mut jobs = Vec::with_capacity(request.jobs.len());
                 for reported in &request.jobs {
-                    let job = job_or_not_found(tx, reported.job_id)?;
-                    let event = event(&batch, &job, now, &reported.outcome, dispatcher.entropy.jitter())?;
+                    jobs.push(job_or_not_found(tx, reported.job_id)?);
+                }
+                // The least that one of them may be together: how far a batch that fails was divided already.
+                let together = jobs.iter().map(|job| job.progress.together(job.spec.alone)).min().unwrap_or(1);
+                for (job, reported) in jobs.into_iter().zip(&request.jobs) {
+                    let jitter = dispatcher.entropy.jitter();
+                    let event = event(&batch, together, &job, now, &reported.outcome, jitter)?;
                     advance(tx, now, dispatcher, job, &event)?;
                 }
                 batch.state = BatchState::Settled;
@@ -85,7 +91,7 @@ fn late(tx: &mut Tx<'_>, now: Timestamp, batch: &Batch, outcomes: &[JobOutcome])
         let Some(member) = batch.jobs.iter().find(|member| member.job_id == reported.job_id) else { continue };
         let published = match &reported.outcome {
             Outcome::Succeeded { revision, root_hash, .. } => Some((*revision, root_hash.as_str())),
-            Outcome::Failed { .. } | Outcome::Busy { .. } | Outcome::Released => None,
+            Outcome::Failed { .. } | Outcome::BatchFailed { .. } | Outcome::Busy { .. } | Outcome::Released => None,
             Outcome::Unknown { .. } => continue,
         };
         let alone = Batch { jobs: vec![*member], ..batch.clone() };
@@ -107,7 +113,14 @@ fn check_covers(batch: &Batch, outcomes: &[JobOutcome]) -> Result<(), AppError> 
     Err(AppError::invalid("bad_outcome", message, "report each job of the claim once, with its attempt"))
 }
 
-fn event(batch: &Batch, job: &Job, now: Timestamp, outcome: &Outcome, jitter: f64) -> Result<JobEvent, AppError> {
+fn event(
+    batch: &Batch,
+    together: usize,
+    job: &Job,
+    now: Timestamp,
+    outcome: &Outcome,
+    jitter: f64,
+) -> Result<JobEvent, AppError> {
     let progress = &job.progress;
     let permitted = matches!(batch.state, BatchState::Publishing { .. } | BatchState::Recovering { .. });
     let recovering = matches!(batch.state, BatchState::Recovering { .. });
@@ -120,11 +133,23 @@ fn event(batch: &Batch, job: &Job, now: Timestamp, outcome: &Outcome, jitter: f6
             JobEvent::Succeeded { revision: *revision, root_hash: root_hash.clone(), outputs: outputs.clone() }
         }
         // Late news of a lost claim: its worker fenced and looked by itself.
-        Outcome::Failed { .. } | Outcome::Busy { .. } | Outcome::Released if recovering => JobEvent::FoundUnpublished,
-        Outcome::Failed { failure, transient } => JobEvent::AttemptFailed {
-            failure: Failure { code: failure.code.clone(), message: shorten(&failure.message) },
-            retry_at: policy::retry_at(now, progress.failures, job.spec.attempts, *transient, jitter),
-        },
+        Outcome::Failed { .. } | Outcome::BatchFailed { .. } | Outcome::Busy { .. } | Outcome::Released
+            if recovering =>
+        {
+            JobEvent::FoundUnpublished
+        }
+        Outcome::Failed { failure, transient } | Outcome::BatchFailed { failure, transient } => {
+            let is_of_all = matches!(outcome, Outcome::BatchFailed { .. });
+            let divided = policy::batch_after_failure(batch.jobs.len(), together, *transient).filter(|_| is_of_all);
+            let failure = Failure { code: failure.code.clone(), message: shorten(&failure.message) };
+            match divided {
+                Some(together) => JobEvent::BatchFailed { failure, together, until: policy::after_batch(now, jitter) },
+                None => {
+                    let retry_at = policy::retry_at(now, progress.failures, job.spec.attempts, *transient, jitter);
+                    JobEvent::AttemptFailed { failure, retry_at }
+                }
+            }
+        }
         Outcome::Busy { holder } => {
             JobEvent::Busy { until: policy::busy_until(now, progress.attempt, jitter), holder: shorten(holder) }
         }

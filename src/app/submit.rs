@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::app::dispatch::Dispatcher;
 use crate::app::{AppError, Engine};
 use crate::domain::access::TokenName;
 use crate::domain::dependencies::{self, Readiness, readiness};
@@ -10,7 +11,7 @@ use crate::domain::job::event::JobEvent;
 use crate::domain::job::spec::{JobSpec, MAX_JOBS_PER_SUBMISSION, Source};
 use crate::domain::job::state::StateKind;
 use crate::domain::protocol::{SubmitReply, SubmittedJob};
-use crate::store::Tx;
+use crate::store::{NewJob, Tx};
 
 impl Engine {
     /// Accepts jobs of nobody in particular, otherwise as [`Engine::submit_as`].
@@ -36,10 +37,10 @@ impl Engine {
             let message = format!("a submission has 1 to {MAX_JOBS_PER_SUBMISSION} jobs, this one has {}", specs.len());
             return Err(AppError::invalid("bad_submission", message, "send it in several submissions"));
         }
-        let mut dangling = Vec::with_capacity(specs.len());
+        let mut references = Vec::with_capacity(specs.len());
         for spec in &specs {
             spec.validate().map_err(|e| AppError::invalid("bad_job", e, "correct the job and submit it again"))?;
-            dangling.push(self.check_references(spec).await.err());
+            references.push(Some(self.check_references(spec).await));
         }
         let order = dependencies::order(&specs)
             .map_err(|e| AppError::invalid("bad_dependencies", e, "correct the dependencies and submit again"))?;
@@ -59,10 +60,9 @@ impl Engine {
                         }
                         None => {
                             // Only a new job needs them: one that is known may outlive its blob and its repository.
-                            if let Some(missing) = dangling[index].take() {
-                                return Err(missing);
-                            }
-                            let state = accept(tx, now, submission, owner.as_ref(), spec)?;
+                            let bytes = references[index].take().transpose()?.unwrap_or(0);
+                            let job = NewJob { submission, owner: owner.as_ref(), spec, bytes, rank: 0 };
+                            let state = accept(tx, now, dispatcher, job)?;
                             dispatcher.touch_repository(&spec.publish().repository);
                             SubmittedJob { job_id: spec.id, state, created: true }
                         }
@@ -79,8 +79,8 @@ impl Engine {
         Ok(reply)
     }
 
-    /// Checks that the repository is served here and that the blob is here.
-    async fn check_references(&self, spec: &JobSpec) -> Result<(), AppError> {
+    /// Checks that the repository is served here and that the blob is here; its size in bytes, 0 where there is none.
+    async fn check_references(&self, spec: &JobSpec) -> Result<u64, AppError> {
         let publish = spec.publish();
         if !self.repositories().contains_key(&publish.repository) {
             let message =
@@ -91,13 +91,13 @@ impl Engine {
                 "check the name; an operator adds repositories in the server's configuration",
             ));
         }
-        if let (Some(Source::Blob { digest }), Some(blobs)) = (publish.payload.source(), &self.blobs)
-            && blobs.keep(*digest).await?.is_none()
-        {
+        let (Some(Source::Blob { digest }), Some(blobs)) = (publish.payload.source(), &self.blobs) else {
+            return Ok(0);
+        };
+        blobs.keep(*digest).await?.ok_or_else(|| {
             let message = format!("job {} ({:?}): blob {digest} was not uploaded", spec.id, spec.name);
-            return Err(AppError::invalid("unknown_blob", message, "upload it first: PUT /api/v1/blobs/DIGEST"));
-        }
-        Ok(())
+            AppError::invalid("unknown_blob", message, "upload it first: PUT /api/v1/blobs/DIGEST")
+        })
     }
 }
 
@@ -125,10 +125,10 @@ fn existing(
 fn accept(
     tx: &mut Tx<'_>,
     now: jiff::Timestamp,
-    submission: SubmissionId,
-    owner: Option<&TokenName>,
-    spec: &JobSpec,
+    dispatcher: &Dispatcher,
+    mut new: NewJob<'_>,
 ) -> Result<StateKind, AppError> {
+    let spec = new.spec;
     let mut known = Vec::with_capacity(spec.dependencies.len());
     let mut unknown: HashSet<JobId> = HashSet::new();
     for dependency in &spec.dependencies {
@@ -143,7 +143,10 @@ fn accept(
     }
     let readiness = readiness(known);
     let first = JobEvent::Submitted { waiting: readiness != Readiness::Met, needs_approval: false };
-    let state = tx.insert_job(now, submission, owner, spec, &first)?;
+    if readiness == Readiness::Met {
+        new.rank = dispatcher.rank(spec);
+    }
+    let state = tx.insert_job(now, &new, &first)?;
     if let Readiness::Unmet(dependency) = readiness
         && let Some(job) = tx.job(spec.id)?
     {

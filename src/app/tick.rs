@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use crate::app::advance::advance;
+use crate::app::advance::{advance, end_unclaimed};
 use crate::app::outcome::lose;
 use crate::app::{AppError, Engine};
 use crate::domain::ids::BatchId;
 use crate::domain::job::event::JobEvent;
+use crate::domain::job::state::next;
 use crate::domain::policy::LONGEST_BACKOFF_S;
 
 /// Back-offs ended in one go.
@@ -20,6 +21,7 @@ impl Engine {
         self.look_at_workers(now);
         self.lose(lost).await?;
         self.offer_again(unclaimed).await?;
+        self.end_past_deadline().await?;
         let at = self.clock.now();
         let due = self.store.read(move |db| Ok::<_, AppError>(db.due(at, LONGEST_BACKOFF_S, DUE_AT_ONCE)?)).await?;
         if !due.is_empty() {
@@ -38,6 +40,27 @@ impl Engine {
             .await?;
         }
         self.save_token_use_now_and_then(now).await
+    }
+
+    /// Fails what no worker has and whose deadline is over; what one has is refused the permission to publish.
+    async fn end_past_deadline(&self) -> Result<(), AppError> {
+        let at = self.clock.now();
+        let past = self.store.read(move |db| Ok::<_, AppError>(db.past_deadline(at, DUE_AT_ONCE)?)).await?;
+        if past.is_empty() {
+            return Ok(());
+        }
+        self.write(move |tx, now, dispatcher| {
+            for id in past {
+                // It may have been claimed meanwhile.
+                if let Some(job) = tx.job(id)?
+                    && next(Some(&job.progress), &JobEvent::DeadlinePassed).is_ok()
+                {
+                    end_unclaimed(tx, now, dispatcher, job, &JobEvent::DeadlinePassed)?;
+                }
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Which claims and offers are over. After a stall of this process nobody's silence proves anything: all begin anew.

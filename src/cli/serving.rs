@@ -57,6 +57,7 @@ pub(super) async fn start(
     let broker = config.broker.as_ref().map(super::broker::settings);
     let settings = Settings {
         claim_expiry: config.claim_expiry,
+        batches: config.batches,
         submitter_is_owner: config.submitter_is_owner,
         ..Settings::default()
     };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Args};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -47,7 +48,7 @@ pub(super) struct SubmitArgs {
     #[arg(short, long)]
     payload: Option<String>,
     /// File with one job or an array of jobs as JSON; - is standard input
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["args", "repo", "lease_path", "job_name", "checksum", "deps", "priority", "attempts", "timeout", "labels", "id"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["args", "repo", "lease_path", "job_name", "checksum", "deps", "priority", "attempts", "timeout", "alone", "deadline", "labels", "id"])]
     spec: Option<PathBuf>,
     /// Arguments of the script
     #[arg(value_name = "ARG")]
@@ -70,6 +71,12 @@ pub(super) struct SubmitArgs {
     /// Time limit of one attempt's payload
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_S)]
     timeout: u32,
+    /// Share no publish with other jobs: for a script that should not run a second time because of another job
+    #[arg(long)]
+    alone: bool,
+    /// Give up what is not permitted to publish by then: a time such as 2026-12-24T18:00:00Z, or a span such as 90m or 2h30m
+    #[arg(long, value_name = "TIME|SPAN", value_parser = deadline)]
+    deadline: Option<Timestamp>,
     /// Word to find the job by; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
@@ -85,6 +92,15 @@ pub(super) struct SubmitArgs {
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
     pair.map(|(key, value)| (key.into(), value.into())).ok_or_else(|| "write it as KEY=VALUE".into())
+}
+
+/// Reads a time, or a span from now on.
+fn deadline(text: &str) -> Result<Timestamp, String> {
+    if let Ok(at) = text.parse() {
+        return Ok(at);
+    }
+    let span: SignedDuration = text.parse().map_err(|_| "write a time as 2026-12-24T18:00:00Z or a span as 90m")?;
+    Timestamp::now().checked_add(span).map_err(|_| "this is too far away".into())
 }
 
 /// Reads ids that were separated by commas; empty ones do not count.
@@ -124,6 +140,8 @@ impl SubmitArgs {
             priority: self.priority,
             attempts: self.attempts,
             timeout_s: self.timeout,
+            alone: self.alone,
+            deadline: self.deadline,
             labels: self.labels.iter().cloned().collect(),
             submitter: spec_file::submitter(),
         };

@@ -22,6 +22,7 @@ pub(super) struct File {
     pub(super) server: ServerTable,
     pub(super) retention: RetentionTable,
     pub(super) worker: WorkerTable,
+    pub(super) batches: BatchesTable,
     pub(super) repositories: Repositories,
     pub(super) broker: BrokerTable,
     pub(super) queue: QueueTable,
@@ -61,6 +62,14 @@ pub(super) struct RetentionTable {
     pub(super) blobs_days: Setting<u32>,
     pub(super) blobs_max_bytes: Setting<u64>,
     pub(super) interval_s: Setting<u32>,
+}
+
+/// How large a batch may become.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct BatchesTable {
+    pub(super) max_jobs: Setting<u32>,
+    pub(super) max_bytes: Setting<u64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

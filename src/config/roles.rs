@@ -9,6 +9,7 @@ use super::value::Setting;
 use super::{BrokerConfig, Config, ConfigError};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
 use crate::domain::names::RepositoryName;
+use crate::domain::plan::BatchLimits;
 use crate::domain::retention::Retention;
 use crate::domain::token::Token;
 
@@ -67,6 +68,8 @@ pub struct ServerConfig {
     pub max_blob_bytes: u64,
     /// How long what is over is kept.
     pub retention: Retention,
+    /// How large a batch may become.
+    pub batches: BatchLimits,
     /// The repositories that jobs are accepted for.
     pub repositories: Repositories,
     /// What sends offers and tells events; workers ask for offers over HTTP where there is none.
@@ -172,6 +175,7 @@ impl Config {
             ),
             max_blob_bytes: file.max_blob_bytes.get().copied().unwrap_or(DEFAULT_MAX_BLOB_BYTES),
             retention: self.retention()?,
+            batches: self.batches()?,
             repositories: self.repositories()?,
             broker: self.broker()?,
         })
@@ -217,6 +221,15 @@ impl Config {
         })
     }
 
+    fn batches(&self) -> Result<BatchLimits, ConfigError> {
+        let (file, default) = (&self.file.batches, BatchLimits::default());
+        let jobs = u32::try_from(default.jobs).unwrap_or(u32::MAX);
+        Ok(BatchLimits {
+            jobs: ranged("[batches] max_jobs", &file.max_jobs, jobs, 1, 10_000)? as usize,
+            bytes: file.max_bytes.get().copied().unwrap_or(default.bytes),
+        })
+    }
+
     fn retention(&self) -> Result<Retention, ConfigError> {
         let (file, default) = (&self.file.retention, Retention::default());
         // 0 keeps for ever.
@@ -248,6 +261,12 @@ impl Config {
     fn repositories(&self) -> Result<Repositories, ConfigError> {
         for (name, rules) in &self.file.repositories {
             word(&format!("[repositories.\"{name}\"] fleet"), rules.fleet.clone())?;
+            if rules.batch_root.is_some() && !rules.gateway {
+                return Err(ConfigError::Value {
+                    key: format!("[repositories.\"{name}\"] batch_root"),
+                    why: "means something with gateway = true only: without a gateway all jobs share batches".into(),
+                });
+            }
         }
         Ok(self.file.repositories.clone())
     }

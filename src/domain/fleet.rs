@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::names::RepositoryName;
+use crate::domain::names::{LeasePath, RepositoryName};
 
 /// The fleet of a repository that does not name one.
 pub const DEFAULT_FLEET: &str = "default";
@@ -16,6 +16,12 @@ pub struct RepositoryRules {
     /// The workers that serve it.
     #[serde(default = "default_fleet")]
     pub fleet: String,
+    /// Whether its publishers go through a gateway: batches on lease paths that do not overlap then run at the same time.
+    #[serde(default)]
+    pub gateway: bool,
+    /// With a gateway: jobs of different lease paths share a batch where all of them lie below this path.
+    #[serde(default)]
+    pub batch_root: Option<LeasePath>,
 }
 
 fn default_fleet() -> String {
@@ -24,7 +30,7 @@ fn default_fleet() -> String {
 
 impl Default for RepositoryRules {
     fn default() -> Self {
-        Self { fleet: default_fleet() }
+        Self { fleet: default_fleet(), gateway: false, batch_root: None }
     }
 }
 

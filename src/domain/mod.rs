@@ -14,6 +14,7 @@ pub mod policy;
 pub mod progress;
 pub mod protocol;
 pub mod retention;
+pub mod share;
 pub mod standing;
 #[cfg(test)]
 mod tests;

@@ -101,11 +101,37 @@ impl LeasePath {
 
     /// Tells whether two leases exclude each other *as the gateway compares them*.
     ///
-    /// The gateway's test is a case-insensitive prefix match of the texts, not of the components, so `/rel-1` excludes
-    /// `/rel-10`. Comparing more finely here would only move the conflict to the publish.
+    /// The gateway's test is SQL's `LIKE` with one path as a prefix of the other: of the texts, not of the components, so that
+    /// `/rel-1` excludes `/rel-10`; whatever the case of letters; and `_` and `%` in a path match anything. Comparing more
+    /// finely here would only move the conflict to the publish.
     pub fn overlaps(&self, other: &Self) -> bool {
-        let (short, long) = if self.0.len() <= other.0.len() { (&self.0, &other.0) } else { (&other.0, &self.0) };
-        short == "/" || long.to_lowercase().starts_with(&short.to_lowercase())
+        let (mut ours, mut theirs) = (self.0.chars(), other.0.chars());
+        if self.0 == "/" || other.0 == "/" {
+            return true;
+        }
+        loop {
+            let (Some(a), Some(b)) = (ours.next(), theirs.next()) else { return true };
+            if a == '%' || b == '%' {
+                return true;
+            }
+            if a != b && a != '_' && b != '_' && !a.to_lowercase().eq(b.to_lowercase()) {
+                return false;
+            }
+        }
+    }
+
+    /// Tells whether a path is this one or lies below it, component by component.
+    pub fn contains(&self, path: &Self) -> bool {
+        let below = path.0.strip_prefix(self.0.as_str());
+        self.0 == "/" || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// The deepest path that contains both.
+    pub fn common_parent(&self, other: &Self) -> Self {
+        let parts = |path: &Self| path.relative().split('/').map(str::to_owned).collect::<Vec<_>>();
+        let (ours, theirs) = (parts(self), parts(other));
+        let shared = ours.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
+        Self(format!("/{}", ours[..shared].join("/")))
     }
 }
 
@@ -180,5 +206,27 @@ mod tests {
         assert!(overlaps("/REL-1/x", "/rel-1"));
         assert!(!overlaps("/a", "/b"));
         assert!(!overlaps("/rel-2", "/rel-10"));
+        assert!(overlaps("/rel_1", "/rel-1/x"), "an underscore matches any character");
+        assert!(overlaps("/a%", "/abc/d") && overlaps("/ab", "/%"), "a percent sign matches any text");
+        assert!(!overlaps("/a_c", "/ab/d"));
+    }
+
+    #[test]
+    fn paths_contain_each_other_by_component() {
+        let path = |text| LeasePath::new(text).unwrap();
+        assert!(
+            path("/").contains(&path("/a")) && path("/a").contains(&path("/a")) && path("/a").contains(&path("/a/b"))
+        );
+        assert!(!path("/a").contains(&path("/ab")) && !path("/a/b").contains(&path("/a")));
+        for (a, b, want) in [
+            ("/a/b", "/a/c", "/a"),
+            ("/a/b", "/a/b/c", "/a/b"),
+            ("/ab", "/ac", "/"),
+            ("/", "/x", "/"),
+            ("/x", "/x", "/x"),
+        ] {
+            assert_eq!(path(a).common_parent(&path(b)), path(want));
+            assert_eq!(path(b).common_parent(&path(a)), path(want));
+        }
     }
 }

@@ -29,6 +29,14 @@ pub enum Outcome {
         /// Whether trying again, unchanged, can help.
         transient: bool,
     },
+    /// Not published, and our transaction is gone; nobody knows whether it was this job's fault, another's of its batch, or
+    /// none's. Of a job that was alone it is as `failed`.
+    BatchFailed {
+        /// Why.
+        failure: Failure,
+        /// Whether trying again, unchanged, can help.
+        transient: bool,
+    },
     /// Not published: somebody else holds the repository or path.
     Busy {
         /// Who, as far as is known.

@@ -27,6 +27,27 @@ pub fn retry_at(now: Timestamp, failures: u32, allowed: u32, transient: bool, ji
     (transient && failures + 1 < allowed).then(|| later(now, backoff(RETRY_FIRST, RETRY_LONGEST, failures, jitter)))
 }
 
+/// Most jobs that the members of a batch that failed as a whole share their next ones with; `None` where the batch was of one
+/// job, whose attempt it was.
+///
+/// What may help itself is tried once more as it is, then in halves, until the one at fault is alone.
+///
+/// * `jobs`: how many there were
+/// * `together`: the least that its members were limited to before
+pub fn batch_after_failure(jobs: usize, together: usize, transient: bool) -> Option<u32> {
+    let next = match jobs {
+        0 | 1 => return None,
+        _ if transient && together > jobs => jobs,
+        _ => jobs.div_ceil(2),
+    };
+    u32::try_from(next).ok()
+}
+
+/// When the jobs of a batch that failed as a whole are tried again.
+pub fn after_batch(now: Timestamp, jitter: f64) -> Timestamp {
+    later(now, backoff(RETRY_FIRST, RETRY_LONGEST, 0, jitter))
+}
+
 /// When a job that met a busy repository is tried again. `tries`: how often it was tried before.
 pub fn busy_until(now: Timestamp, tries: u32, jitter: f64) -> Timestamp {
     later(now, backoff(RETRY_FIRST, BUSY_LONGEST, tries, jitter))

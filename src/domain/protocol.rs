@@ -250,6 +250,9 @@ pub struct ClaimedJob {
     /// What its URL delivered at an earlier attempt: it must deliver the same now.
     #[schema(value_type = Option<String>)]
     pub pinned: Option<Sha256Digest>,
+    /// Seconds until its deadline, where it has one; afterwards it is not permitted to publish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_left_s: Option<u32>,
     /// What was asked.
     pub spec: JobSpec,
 }

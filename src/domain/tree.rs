@@ -166,6 +166,15 @@ pub enum ChangedPath {
     Removed(EntryPath),
 }
 
+impl ChangedPath {
+    /// The path.
+    pub fn path(&self) -> &EntryPath {
+        match self {
+            Self::Added(path) | Self::Modified(path) | Self::Removed(path) => path,
+        }
+    }
+}
+
 impl fmt::Display for ChangedPath {
     /// `A path`, `M path` or `D path`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

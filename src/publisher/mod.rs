@@ -162,6 +162,10 @@ pub trait Transaction: Send {
     /// Where the files and bytes are counted that this transaction has taken in, to be read while a call blocks.
     fn progress(&self) -> Arc<Counters>;
 
+    /// Narrows what follows down to a path within the transaction's lease path: a batch has the path that its jobs have in
+    /// common, and each job writes within its own. What was put before must be settled.
+    fn enter(&mut self, lease_path: &LeasePath) -> Result<(), PublisherError>;
+
     /// Adds or replaces one entry. `path` is relative to the repository's root and must lie within the lease path.
     ///
     /// Missing parent directories are made (mode 0755). A file or link replaces whatever stood there, with all below it;

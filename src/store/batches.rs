@@ -114,6 +114,14 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Stores what a batch has become by being claimed: its jobs and lease path are final from here on.
+    pub fn update_members(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let mut statement =
+            self.connection.prepare_cached("UPDATE batches SET lease_path = ?2, jobs = ?3 WHERE id = ?1")?;
+        statement.execute(params![batch.id.0, batch.lease_path.as_str(), to_json(&batch.jobs)?])?;
+        Ok(())
+    }
+
     /// Tells whether this leadership is still the one that counts.
     pub fn is_epoch(&self, epoch: u64) -> Result<bool, StoreError> {
         let mut statement = self.connection.prepare_cached("SELECT value = ?1 FROM meta WHERE key = 'epoch'")?;

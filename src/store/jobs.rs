@@ -13,10 +13,26 @@ use crate::domain::job::state::{JobState, Progress, StateKind, next};
 use crate::domain::job::{Job, LoggedEvent};
 use crate::domain::names::RepositoryName;
 use crate::domain::plan::ReadyJob;
+use crate::domain::share::{PLACES_PER_PRIORITY, Pending};
 
 /// The columns that [`job_from_row`] reads.
 pub(super) const JOB_COLUMNS: &str =
     "jobs.seq, jobs.submission, jobs.spec, jobs.progress, jobs.created_at, jobs.updated_at, jobs.owner";
+
+/// A job that comes in.
+#[derive(Debug, Clone, Copy)]
+pub struct NewJob<'a> {
+    /// The request it came in.
+    pub submission: SubmissionId,
+    /// Name of the token that submits it.
+    pub owner: Option<&'a TokenName>,
+    /// What is asked.
+    pub spec: &'a JobSpec,
+    /// Bytes of its payload, as far as they are known.
+    pub bytes: u64,
+    /// Its place in the order of the jobs that are ready, if it is.
+    pub rank: i64,
+}
 
 pub(super) fn job_from_row(row: &Row<'_>) -> Result<Job, StoreError> {
     let seq: u64 = row.get(0)?;
@@ -79,20 +95,34 @@ impl Db<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The jobs of a repository that are ready, best first, at most `limit`.
-    pub fn ready(&self, repository: &RepositoryName, limit: usize) -> Result<Vec<ReadyJob>, StoreError> {
+    /// The rank of the first job of a repository that is ready.
+    pub fn first_ready(&self, repository: &RepositoryName) -> Result<Option<i64>, StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, lease_path, progress, seq FROM jobs WHERE repository = ?1 AND state = 'queued' ORDER BY priority DESC, seq",
+            "SELECT rank FROM jobs WHERE repository = ?1 AND state = 'queued' ORDER BY rank, seq LIMIT 1",
         )?;
+        Ok(statement.query_row([repository.as_str()], |row| row.get(0)).optional()?)
+    }
+
+    /// The jobs of a repository that are ready, by their rank, at most `limit`; without those that `is_damaged` knows.
+    pub fn ready(
+        &self,
+        repository: &RepositoryName,
+        limit: usize,
+        mut is_damaged: impl FnMut(JobId) -> bool,
+    ) -> Result<Vec<ReadyJob>, StoreError> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {READY_COLUMNS} FROM jobs WHERE repository = ?1 AND state = 'queued' ORDER BY rank, seq"
+        ))?;
         let mut rows = statement.query(params![repository.as_str()])?;
         let mut ready = Vec::new();
         while ready.len() < limit
             && let Some(row) = rows.next()?
         {
-            let seq: u64 = row.get(3)?;
             let id = JobId(row.get(0)?);
-            // The whole row must be readable, or the job cannot be offered; then it must not stand in the way of others.
-            match self.job(id).and_then(|_| ready_job(id, seq, row)) {
+            if is_damaged(id) {
+                continue;
+            }
+            match ready_job(row) {
                 Ok(job) => ready.push(job),
                 Err(error @ StoreError::Corrupt { .. }) => {
                     tracing::error!(error = &error as &dyn std::error::Error, job.id = %id, "a damaged job is passed over; see conveyor check-db");
@@ -101,6 +131,38 @@ impl Db<'_> {
             }
         }
         Ok(ready)
+    }
+
+    /// What [`Db::ready`] tells of one job, whether it is ready or not.
+    pub fn as_ready(&self, id: JobId) -> Result<Option<ReadyJob>, StoreError> {
+        let mut statement =
+            self.connection.prepare_cached(&format!("SELECT {READY_COLUMNS} FROM jobs WHERE id = ?1"))?;
+        let mut rows = statement.query([id.0])?;
+        rows.next()?.map(ready_job).transpose()
+    }
+
+    /// For each repository and submitter what has become ready and not ended; see [`crate::domain::share`].
+    pub fn pending(&self) -> Result<Vec<(String, Pending)>, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT repository, submitter, min(CASE WHEN state = 'queued' THEN rank + ?1 * priority END), max(rank + ?1 * priority)
+             FROM jobs WHERE state IN ('queued', 'backoff', 'offered', 'running', 'recovering', 'needs_operator')
+             GROUP BY repository, submitter",
+        )?;
+        let rows = statement.query_map([PLACES_PER_PRIORITY], |row| {
+            let pending = Pending { submitter: row.get(1)?, first_queued: row.get(2)?, last: row.get(3)? };
+            Ok((row.get(0)?, pending))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The jobs that no worker has and whose deadline is over.
+    pub fn past_deadline(&self, now: Timestamp, limit: usize) -> Result<Vec<JobId>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id FROM jobs WHERE deadline IS NOT NULL AND deadline <= ?1
+             AND state IN ('waiting', 'awaiting_approval', 'queued', 'backoff', 'offered') ORDER BY deadline LIMIT ?2",
+        )?;
+        let rows = statement.query_map(params![micros(now), limit], |row| Ok(JobId(row.get(0)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// The jobs whose back-off is over.
@@ -168,19 +230,13 @@ impl Db<'_> {
 
 impl Tx<'_> {
     /// Stores a new job with its first event. Its dependencies must be stored already.
-    pub fn insert_job(
-        &mut self,
-        now: Timestamp,
-        submission: SubmissionId,
-        owner: Option<&TokenName>,
-        spec: &JobSpec,
-        first: &JobEvent,
-    ) -> Result<StateKind, StoreError> {
+    pub fn insert_job(&mut self, now: Timestamp, job: &NewJob<'_>, first: &JobEvent) -> Result<StateKind, StoreError> {
         let progress = next(None, first)?;
+        let NewJob { submission, owner, spec, bytes, rank } = *job;
         let publish = spec.publish();
         let mut statement = self.connection.prepare_cached(
-            "INSERT INTO jobs (id, submission, name, repository, lease_path, priority, submitter, spec, state, progress, created_at, updated_at, owner)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12)",
+            "INSERT INTO jobs (id, submission, name, repository, lease_path, priority, submitter, spec, state, progress, created_at, updated_at, owner, alone, bytes, deadline, rank)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?;
         let seq = row_number(statement.insert(params![
             spec.id.0,
@@ -195,6 +251,10 @@ impl Tx<'_> {
             to_json(&progress)?,
             micros(now),
             owner.map(TokenName::as_str),
+            spec.alone,
+            i64::try_from(bytes).unwrap_or(i64::MAX),
+            spec.deadline.map(micros),
+            rank,
         ])?)?;
         drop(statement);
         for (key, value) in &spec.labels {
@@ -215,6 +275,12 @@ impl Tx<'_> {
         }
         self.append_event(seq, now, first, progress.state.kind())?;
         Ok(progress.state.kind())
+    }
+
+    /// Gives a job its place in the order of those that are ready.
+    pub fn set_rank(&mut self, job: u64, rank: i64) -> Result<(), StoreError> {
+        self.connection.prepare_cached("UPDATE jobs SET rank = ?2 WHERE seq = ?1")?.execute(params![job, rank])?;
+        Ok(())
     }
 
     /// Lets an event happen to a job: row and event in one. Returns the job as it is then.
@@ -243,12 +309,22 @@ impl Tx<'_> {
     }
 }
 
-fn ready_job(id: JobId, seq: u64, row: &Row<'_>) -> Result<ReadyJob, StoreError> {
+/// The columns that [`ready_job`] reads.
+const READY_COLUMNS: &str = "id, seq, rank, lease_path, progress, alone, bytes";
+
+fn ready_job(row: &Row<'_>) -> Result<ReadyJob, StoreError> {
+    let seq: u64 = row.get(1)?;
     let what = || format!("job number {seq}");
-    let progress: Progress = from_json(&what(), &row.get::<_, String>(2)?)?;
-    let lease_path: String = row.get(1)?;
-    let lease_path = lease_path.parse().map_err(|e| StoreError::corrupt(what(), e))?;
-    Ok(ReadyJob { id, lease_path, next_attempt: progress.attempt + 1 })
+    let lease_path: String = row.get(3)?;
+    let progress: Progress = from_json(&what(), row.get_ref(4)?.as_str().map_err(|e| StoreError::corrupt(what(), e))?)?;
+    Ok(ReadyJob {
+        id: JobId(row.get(0)?),
+        rank: row.get(2)?,
+        lease_path: lease_path.parse().map_err(|e| StoreError::corrupt(what(), e))?,
+        next_attempt: progress.attempt + 1,
+        together: progress.together(row.get(5)?),
+        bytes: row.get(6)?,
+    })
 }
 
 fn state_kind(seq: u64, word: &str) -> Result<StateKind, StoreError> {

@@ -30,6 +30,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use check::{Checked, Depth, check_state};
 pub use error::StoreError;
+pub use jobs::NewJob;
 pub use listing::JobFilter;
 pub use retention::{BlobUse, Ended};
 pub use tx::{Db, Tx};

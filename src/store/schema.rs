@@ -23,6 +23,7 @@ pub(super) const JOBS: Schema = Schema {
         include_str!("migrations/0001_jobs.sql"),
         include_str!("migrations/0002_tokens.sql"),
         include_str!("migrations/0003_retention.sql"),
+        include_str!("migrations/0004_scheduling.sql"),
     ],
     synchronous: "FULL",
 };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::names::RepositoryName;
 use crate::domain::outcome::Outcome;
-use crate::publisher::{Evidence, Publisher, PublisherError};
+use crate::publisher::{Evidence, Publisher, PublisherError, Revision};
 
 /// What a publish that failed with `error` comes down to.
 pub(super) fn settle(
@@ -12,15 +12,15 @@ pub(super) fn settle(
     repository: &RepositoryName,
     key: &str,
     error: &PublisherError,
-) -> Outcome {
+) -> Result<Revision, Outcome> {
     match publisher.recover(repository, key) {
         Ok(Evidence::Published(revision)) => {
             tracing::warn!(%repository, tag = key, error = error as &dyn std::error::Error, "the publish reported an error, and was made");
-            Outcome::Succeeded { revision: revision.number, root_hash: revision.root_hash, outputs: Default::default() }
+            Ok(revision)
         }
-        Ok(Evidence::NotPublished) => super::failure::outcome(error),
-        Err(unreadable) => Outcome::Unknown {
+        Ok(Evidence::NotPublished) => Err(super::failure::outcome(error)),
+        Err(unreadable) => Err(Outcome::Unknown {
             reason: format!("{}; then {}", super::failure::chain(error), super::failure::chain(&unreadable)),
-        },
+        }),
     }
 }

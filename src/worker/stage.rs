@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::batch::Ending;
 use super::failure::{chain, failed, outcome};
 use super::held::Stop;
 use super::log::AttemptLog;
@@ -21,7 +23,7 @@ use crate::domain::progress::{Counters, Step};
 use crate::domain::protocol::{ClaimReply, ClaimedJob};
 use crate::domain::tree::EntryPath;
 use crate::payload::archive::{self, ArchiveItem, ArchiveLimits, ReadError, Summary};
-use crate::payload::script::{self, Ending, ScriptRun};
+use crate::payload::script::{self, ScriptRun};
 use crate::publisher::{PublisherError, Transaction};
 
 /// Where the repositories of a machine with CernVM-FS are; absolute links in archives are read as such.
@@ -29,10 +31,25 @@ const CVMFS: &str = "/cvmfs";
 
 /// Time that a script gets to end by itself when it is told to.
 const GRACE: Duration = Duration::from_secs(5);
+/// Payloads that are fetched at the same time.
+const FETCHES_AT_ONCE: usize = 8;
 /// Bytes of a script's output that are passed on.
 const OUTPUT_LIMIT: u64 = 256 * 1024 * 1024;
 
 type Open = Box<dyn Transaction>;
+
+/// Everything that a batch wants to change, and nothing of it visible yet.
+pub(super) struct Staged {
+    pub(super) transaction: Open,
+    /// What each job put there.
+    pub(super) counts: Vec<Count>,
+}
+
+/// Files and bytes that were staged.
+pub(super) struct Count {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
 
 /// Fetches all payloads, then opens the transaction, then stages each in turn. An error leaves no transaction open.
 pub(super) async fn stage(
@@ -42,40 +59,80 @@ pub(super) async fn stage(
     logs: &[AttemptLog],
     stop: &mut watch::Receiver<Stop>,
     scratch: &Path,
-) -> Result<Open, Outcome> {
-    let mut files = Vec::with_capacity(claim.jobs.len());
-    let fetched = Arc::new(Counters::default());
-    worker.held.begin(batch, Step::Fetching, Arc::clone(&fetched));
-    for (number, (job, log)) in claim.jobs.iter().zip(logs).enumerate() {
-        let folder = scratch.join(format!("job-{number}"));
-        std::fs::create_dir(&folder).map_err(|e| node_failed(&folder, &e))?;
-        files.push(match job.spec.publish().payload.source() {
-            None => None,
-            Some(source) => {
-                let fetch = source::fetch(worker, batch, &claim.token, job, source, &folder, log, &fetched);
-                let limit = job.spec.timeout_s;
-                tokio::select! {
-                    file = fetch => Some(file?),
-                    () = stopped(stop) => return Err(Outcome::Released),
-                    () = tokio::time::sleep(Duration::from_secs(limit.into())) => {
-                        let message = format!("fetching the payload took longer than the job's limit of {limit} s");
-                        return Err(failed("timed_out", message, true));
-                    }
-                }
-            }
-        });
-    }
-
+) -> Result<Staged, Ending> {
+    let files = fetch_all(worker, batch, claim, logs, stop, scratch).await?;
     let publisher = Arc::clone(&worker.publisher);
     let (repository, lease_path, key) = (claim.repository.clone(), claim.lease_path.clone(), claim.key.clone());
     let draft = scratch.join("transaction");
-    std::fs::create_dir(&draft).map_err(|e| node_failed(&draft, &e))?;
-    let mut transaction = blocking(move || publisher.open(&repository, &lease_path, &key, &draft)).await?;
-    worker.held.begin(batch, Step::Staging, transaction.progress());
-    for ((job, log), file) in claim.jobs.iter().zip(logs).zip(files) {
-        transaction = stage_one(worker, transaction, job, log, file, stop).await?;
+    std::fs::create_dir(&draft).map_err(|e| Ending::All(node_failed(&draft, &e)))?;
+    let opened = blocking(move || publisher.open(&repository, &lease_path, &key, &draft)).await;
+    let mut transaction = opened.map_err(Ending::All)?;
+    let progress = transaction.progress();
+    worker.held.begin(batch, Step::Staging, Arc::clone(&progress));
+    let mut counts = Vec::with_capacity(claim.jobs.len());
+    for (number, ((job, log), file)) in claim.jobs.iter().zip(logs).zip(files).enumerate() {
+        let (files, bytes) = (progress.files(), progress.bytes());
+        let staged = stage_one(worker, transaction, job, log, file, stop).await;
+        transaction = staged.map_err(|outcome| Ending::of_one(number, outcome))?;
+        counts.push(Count { files: progress.files() - files, bytes: progress.bytes() - bytes });
     }
-    Ok(transaction)
+    Ok(Staged { transaction, counts })
+}
+
+/// Fetches the payloads of all jobs, several at a time.
+async fn fetch_all(
+    worker: &Arc<Worker>,
+    batch: BatchId,
+    claim: &ClaimReply,
+    logs: &[AttemptLog],
+    stop: &mut watch::Receiver<Stop>,
+    scratch: &Path,
+) -> Result<Vec<Option<PathBuf>>, Ending> {
+    let fetched = Arc::new(Counters::default());
+    worker.held.begin(batch, Step::Fetching, Arc::clone(&fetched));
+    let mut fetches = Vec::with_capacity(claim.jobs.len());
+    for (number, log) in logs.iter().enumerate() {
+        let folder = scratch.join(format!("job-{number}"));
+        fetches.push(fetch_one(worker, batch, claim, number, log, folder, &fetched));
+    }
+    // In the order of the jobs, so that of several that fail it is the first that is told of.
+    let fetching = futures_util::stream::iter(fetches).buffered(FETCHES_AT_ONCE).try_collect();
+    tokio::select! {
+        files = fetching => files,
+        () = stopped(stop) => Err(Ending::All(Outcome::Released)),
+    }
+}
+
+/// Fetches the payload of one job, where it has one.
+async fn fetch_one(
+    worker: &Worker,
+    batch: BatchId,
+    claim: &ClaimReply,
+    number: usize,
+    log: &AttemptLog,
+    folder: PathBuf,
+    fetched: &Arc<Counters>,
+) -> Result<Option<PathBuf>, Ending> {
+    let job = &claim.jobs[number];
+    std::fs::create_dir(&folder).map_err(|e| Ending::All(node_failed(&folder, &e)))?;
+    let Some(source) = job.spec.publish().payload.source() else { return Ok(None) };
+    let fetch = source::fetch(worker, batch, &claim.token, job, source, &folder, log, fetched);
+    let file = tokio::time::timeout(time_limit(job), fetch).await;
+    let file = file.unwrap_or_else(|_| Err(too_long("fetching the payload", job)));
+    file.map(Some).map_err(|outcome| Ending::of_one(number, outcome))
+}
+
+/// How long a job's payload may take.
+fn time_limit(job: &ClaimedJob) -> Duration {
+    Duration::from_secs(job.time_left_s.map_or(job.spec.timeout_s, |left| left.min(job.spec.timeout_s)).into())
+}
+
+fn too_long(what: &str, job: &ClaimedJob) -> Outcome {
+    let limit = match job.time_left_s {
+        Some(left) if left < job.spec.timeout_s => format!("the {left} s that were left until the job's deadline"),
+        _ => format!("the job's limit of {} s", job.spec.timeout_s),
+    };
+    failed("timed_out", format!("{what} took longer than {limit}"), true)
 }
 
 async fn stage_one(
@@ -87,11 +144,12 @@ async fn stage_one(
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<Open, Outcome> {
     let publish = job.spec.publish();
+    let lease_path = publish.lease_path.clone();
+    transaction = blocking(move || transaction.enter(&lease_path).map(|()| transaction)).await?;
     match (&publish.payload, file) {
         (Payload::Tarball { .. }, Some(file)) => {
             let repository_root = format!("{CVMFS}/{}", publish.repository);
             let base = lease(publish)?;
-            let limit = Duration::from_secs(job.spec.timeout_s.into());
             let over = Arc::new(AtomicBool::new(false));
             let asked = Arc::clone(&over);
             let mut unpacking =
@@ -99,10 +157,10 @@ async fn stage_one(
             let unpacked = tokio::select! {
                 unpacked = &mut unpacking => unpacked,
                 () = stopped(stop) => { over.store(true, Ordering::Relaxed); unpacking.await }
-                () = tokio::time::sleep(limit) => {
+                () = tokio::time::sleep(time_limit(job)) => {
                     over.store(true, Ordering::Relaxed);
                     let _ = unpacking.await;
-                    return Err(failed("timed_out", format!("unpacking took longer than the job's limit of {} s", job.spec.timeout_s), true));
+                    return Err(too_long("unpacking", job));
                 }
             };
             let (transaction, summary) =
@@ -213,7 +271,7 @@ async fn run_script(
             ("CONVEYOR_REPOSITORY".into(), publish.repository.to_string()),
             ("CONVEYOR_LEASE_PATH".into(), publish.lease_path.to_string()),
         ]),
-        time_limit: Duration::from_secs(job.spec.timeout_s.into()),
+        time_limit: time_limit(job),
         grace: GRACE,
         output_limit: OUTPUT_LIMIT,
         run_as: run_as.map(|account| (account.uid.into(), account.gid.into())),
@@ -234,12 +292,14 @@ async fn run_script(
             .await;
     }
     match report.ending {
-        Ending::Exited { code: 0 } => {}
-        Ending::Exited { .. } | Ending::Signaled { .. } => {
+        script::Ending::Exited { code: 0 } => {}
+        script::Ending::Exited { .. } | script::Ending::Signaled { .. } => {
             return Err(failed("script_failed", format!("the script {}", report.ending), true));
         }
-        Ending::TimedOut { .. } => return Err(failed("timed_out", format!("the script {}", report.ending), true)),
-        Ending::Cancelled => return Err(Outcome::Released),
+        script::Ending::TimedOut { .. } => {
+            return Err(failed("timed_out", format!("the script {}", report.ending), true));
+        }
+        script::Ending::Cancelled => return Err(Outcome::Released),
     }
     blocking(move || {
         transaction.check_in()?;
@@ -276,7 +336,7 @@ fn give_tree(root: &Path, run_as: Option<Account>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn lease(publish: &Publish) -> Result<EntryPath, Outcome> {
+pub(super) fn lease(publish: &Publish) -> Result<EntryPath, Outcome> {
     EntryPath::new(publish.lease_path.relative().as_bytes())
         .map_err(|error| failed("bad_job", error.to_string(), false))
 }

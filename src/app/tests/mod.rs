@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod batches;
 mod fleets;
 mod resolve;
 mod retention;
@@ -22,6 +23,7 @@ use crate::domain::ids::{BatchId, InstanceId, JobId};
 use crate::domain::job::event::JobEvent;
 use crate::domain::job::spec::JobSpec;
 use crate::domain::outcome::{Finding, JobOutcome, Outcome};
+use crate::domain::plan::BatchLimits;
 use crate::domain::protocol::{ClaimRequest, FindingRequest, HeartbeatRequest, IntentRequest, OutcomeRequest};
 use crate::store::Store;
 use crate::store::logs::LogStore;
@@ -75,7 +77,7 @@ struct Held {
 }
 
 fn repositories(fleet: &str) -> Repositories {
-    [(REPOSITORY.parse().unwrap(), RepositoryRules { fleet: fleet.into() })].into()
+    [(REPOSITORY.parse().unwrap(), RepositoryRules { fleet: fleet.into(), ..RepositoryRules::default() })].into()
 }
 
 impl Rig {
@@ -83,16 +85,18 @@ impl Rig {
         Self::on(Store::in_memory().unwrap(), "default").await
     }
 
+    /// One job a batch, so that each is claimed by itself.
     async fn on(store: Store, fleet: &str) -> Self {
-        Self::with(store, repositories(fleet)).await
+        let batches = BatchLimits { jobs: 1, ..BatchLimits::default() };
+        Self::with(store, repositories(fleet), Settings { batches, ..Settings::default() }).await
     }
 
-    async fn with(store: Store, repositories: Repositories) -> Self {
+    async fn with(store: Store, repositories: Repositories, settings: Settings) -> Self {
         let clock = Arc::new(ManualClock::default());
         let logs = LogStore::in_memory().unwrap();
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let shared = Arc::clone(&clock) as Arc<dyn Clock>;
-        let engine = Engine::start(store, logs, None, repositories, shared, entropy, Settings::default());
+        let engine = Engine::start(store, logs, None, repositories, shared, entropy, settings);
         Self { engine: engine.await.unwrap(), clock, instance: InstanceId(Uuid::now_v7()) }
     }
 

@@ -76,7 +76,7 @@ async fn a_worker_is_offered_only_what_it_serves() {
 async fn what_nobody_serves_stands_in_nobodys_way() {
     const SERVED: &str = "b.example.org";
     let repositories = [REPOSITORY, SERVED].map(|name| (name.parse().unwrap(), RepositoryRules::default()));
-    let rig = Rig::with(Store::in_memory().unwrap(), repositories.into()).await;
+    let rig = Rig::with(Store::in_memory().unwrap(), repositories.into(), Settings::default()).await;
     let unserved = rig.submit().await;
     assert_eq!(rig.state(unserved).await, "offered", "before any worker was heard of");
     let mut beat = Beat::of("n1", instance(), &[SERVED]);

@@ -88,6 +88,8 @@ fn spec(
         priority: 0,
         attempts: 2,
         timeout_s: DEFAULT_TIMEOUT_S,
+        alone: false,
+        deadline: None,
         labels: BTreeMap::from([("demo".into(), "yes".into())]),
         submitter: "conveyor dev --demo".into(),
     })

@@ -17,6 +17,7 @@ use super::{serving, working};
 use crate::config::{ClientConfig, Offers, ServerConfig, WorkerConfig};
 use crate::domain::fleet::DEFAULT_FLEET;
 use crate::domain::names::RepositoryName;
+use crate::domain::plan::BatchLimits;
 use crate::domain::retention::Retention;
 use crate::domain::token::Token;
 use crate::worker::Halt;
@@ -66,6 +67,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         claim_expiry: CLAIM_EXPIRY,
         max_blob_bytes: MAX_BLOB_BYTES,
         retention: Retention::default(),
+        batches: BatchLimits::default(),
         repositories: place.repositories.iter().map(|name| (name.clone(), Default::default())).collect(),
         broker: None,
     };

@@ -78,6 +78,18 @@ pub enum JobEvent {
         #[schema(value_type = Option<String>, format = DateTime)]
         retry_at: Option<Timestamp>,
     },
+    /// The batch came to nothing, and nobody knows whether it was this job's fault; no attempt is used.
+    BatchFailed {
+        /// Why.
+        failure: Failure,
+        /// Most jobs that it shares a batch with from now on, itself among them.
+        together: u32,
+        /// When it is tried again.
+        #[schema(value_type = String, format = DateTime)]
+        until: Timestamp,
+    },
+    /// It was not permitted to publish by its deadline.
+    DeadlinePassed,
     /// Somebody else holds the repository or path; no attempt is used.
     Busy {
         /// When it is tried again.

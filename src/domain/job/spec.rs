@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -32,6 +33,13 @@ pub struct JobSpec {
     /// Time limit of one attempt's payload in seconds, up to a week.
     #[serde(default = "default_timeout_s")]
     pub timeout_s: u32,
+    /// Never shares a publish with other jobs, so that its script runs again only where its own attempt came to nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
+    /// What is not permitted to publish by then has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub deadline: Option<Timestamp>,
     /// Free words to find jobs by; at most 32.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

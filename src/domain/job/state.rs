@@ -208,10 +208,24 @@ pub struct Progress {
     pub failures: u32,
     /// Attempts since the last retry whose worker was lost.
     pub interruptions: u32,
+    /// Most jobs of its next batch, itself among them: fewer after a batch that failed. No limit without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub together: Option<u32>,
     /// What its URL delivered first.
     pub pinned: Option<Sha256Digest>,
     /// What it told whoever comes after it.
     pub outputs: BTreeMap<String, String>,
+}
+
+impl Progress {
+    /// Most jobs of the batch that this one goes into next, itself among them. What has failed, or was twice with a worker that
+    /// was lost, may be the cause, and then the others need not suffer.
+    pub fn together(&self, alone: bool) -> usize {
+        if alone || self.failures > 0 || self.interruptions > 1 {
+            return 1;
+        }
+        self.together.map_or(usize::MAX, |most| most.max(1) as usize)
+    }
 }
 
 /// An event that cannot happen in this state. Nothing changed.
@@ -237,6 +251,7 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
                 needs_approval: *needs_approval,
                 failures: 0,
                 interruptions: 0,
+                together: None,
                 pinned: None,
                 outputs: BTreeMap::new(),
             }),
@@ -291,6 +306,13 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
             }
         }
 
+        (S::Waiting | S::AwaitingApproval | S::Queued | S::Backoff { .. } | S::Offered { .. }, E::DeadlinePassed) => {
+            let message =
+                "its deadline passed before it was permitted to publish; retrying it cannot help, submit it anew"
+                    .into();
+            S::Failed { failure: Failure { code: "deadline_passed".into(), message } }
+        }
+
         // The end of an attempt. Success is believed in every state in which a publish may have happened.
         (
             S::Running { phase: Phase::Publishing, .. } | S::Recovering { .. } | S::NeedsOperator { .. },
@@ -299,15 +321,20 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
             then.outputs = outputs.clone();
             S::Succeeded { revision: *revision, root_hash: root_hash.clone() }
         }
-        (S::Running { cancel_requested: true, .. }, E::AttemptFailed { .. } | E::Busy { .. } | E::Released) => {
-            S::Cancelled
-        }
+        (
+            S::Running { cancel_requested: true, .. },
+            E::AttemptFailed { .. } | E::BatchFailed { .. } | E::Busy { .. } | E::Released,
+        ) => S::Cancelled,
         (S::Running { .. }, E::AttemptFailed { failure, retry_at }) => {
             then.failures += 1;
             match retry_at {
                 Some(until) => S::Backoff { until: *until, reason: failure.message.clone() },
                 None => S::Failed { failure: failure.clone() },
             }
+        }
+        (S::Running { .. }, E::BatchFailed { failure, together, until }) => {
+            then.together = Some(*together);
+            S::Backoff { until: *until, reason: failure.message.clone() }
         }
         (S::Running { .. }, E::Busy { until, holder }) => S::Backoff { until: *until, reason: holder.clone() },
         (S::Running { .. }, E::Released) => S::Queued,
@@ -385,6 +412,7 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
         (S::Failed { .. } | S::Cancelled | S::Skipped { .. }, E::Retried { waiting }) => {
             then.failures = 0;
             then.interruptions = 0;
+            then.together = None;
             entry_state(*waiting, current.needs_approval)
         }
 
@@ -426,6 +454,8 @@ impl JobEvent {
             Self::PublishPermitted { .. } => "publish_permitted",
             Self::Succeeded { .. } => "succeeded",
             Self::AttemptFailed { .. } => "attempt_failed",
+            Self::BatchFailed { .. } => "batch_failed",
+            Self::DeadlinePassed => "deadline_passed",
             Self::Busy { .. } => "busy",
             Self::BackoffEnded => "backoff_ended",
             Self::Released => "released",

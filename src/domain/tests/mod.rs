@@ -6,6 +6,7 @@ mod job;
 mod plan;
 mod policy;
 mod progress;
+mod share;
 mod spec;
 mod table;
 

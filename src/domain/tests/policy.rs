@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use crate::domain::policy::{LONGEST_BACKOFF_S, busy_until, retry_at};
+use crate::domain::policy::{LONGEST_BACKOFF_S, after_batch, batch_after_failure, busy_until, retry_at};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -24,6 +24,20 @@ fn pauses_double_up_to_their_limit() {
     assert_eq!(pauses, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0]);
     let pauses: Vec<f64> = (0..7).map(|n| seconds(busy_until(NOW, n, 1.0))).collect();
     assert_eq!(pauses, [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]);
+}
+
+#[test]
+fn a_batch_that_fails_is_tried_once_more_and_then_in_halves_until_the_one_at_fault_is_alone() {
+    const FREE: usize = usize::MAX;
+    assert_eq!(batch_after_failure(1, FREE, true), None, "the attempt of one job is its own");
+    assert_eq!(batch_after_failure(8, FREE, true), Some(8), "once more as it was");
+    assert_eq!(batch_after_failure(8, FREE, false), Some(4), "trying again unchanged cannot help");
+    let (mut jobs, mut together, mut tries) = (100, FREE, 0);
+    while let Some(next) = batch_after_failure(jobs, together, true) {
+        (jobs, together, tries) = (next as usize, next as usize, tries + 1);
+    }
+    assert_eq!((jobs, tries), (1, 8));
+    assert!((0.5..=1.0).contains(&seconds(after_batch(NOW, 0.3))));
 }
 
 proptest! {

@@ -11,26 +11,26 @@ use crate::domain::job::state::{JobState, Phase, Progress, StateKind, next};
 
 /// Small letters stay in the life of a job, capitals end it; `p` publishing, `c` cancelling, `.` illegal.
 const TABLE: &str = r"
-                          sub met unm app off wdr clm pin can per suc fai lst bus bke rel los fnd giv rsp rsn rsg rst con ret
-not submitted             que .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
-waiting                   .   que SKI .   .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI wai .
-awaiting_approval         .   .   .   que .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI app .
-queued                    .   .   .   .   off .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI que .
-backoff                   .   .   .   .   .   .   .   .   CAN .   .   .   .   .   que .   .   .   .   .   .   .   FAI bac .
-offered                   .   .   .   .   .   que ru  .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI off .
-running                   .   .   .   .   .   .   .   ru  ruc rup .   bac FAI bac .   que re  .   .   .   .   .   .   ru  .
-running cancelling        .   .   .   .   .   .   .   ruc .   .   .   CAN CAN CAN .   CAN rec .   .   .   .   .   .   ruc .
-running publishing        .   .   .   .   .   .   .   .   .   .   SUC bac FAI bac .   que rep .   .   .   .   .   .   rup .
-recovering                .   .   .   .   .   .   .   .   rec .   SUC .   FAI .   .   .   .   que ne  .   .   .   rec re  .
-recovering cancelling     .   .   .   .   .   .   .   .   .   .   SUC .   CAN .   .   .   .   CAN nec .   .   .   rec rec .
-recovering publishing     .   .   .   .   .   .   .   .   .   .   SUC .   FAI .   .   .   .   que nep .   .   .   rep rep .
-needs_operator            .   .   .   .   .   .   .   .   nec .   SUC .   .   .   .   .   .   que .   SUC que FAI nec ne  .
-needs_operator cancelling .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   CAN .   SUC CAN CAN nec nec .
-needs_operator publishing .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   que .   SUC que FAI nep nep .
-succeeded                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   SUC .
-failed                    .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   FAI que
-cancelled                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   CAN que
-skipped                   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   SKI que
+                          sub met unm app off wdr clm pin can per suc fai lst bus bke rel los fnd giv rsp rsn rsg rst con ret bfa dea
+not submitted             que .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
+waiting                   .   que SKI .   .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI wai .   .   FAI
+awaiting_approval         .   .   .   que .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI app .   .   FAI
+queued                    .   .   .   .   off .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI que .   .   FAI
+backoff                   .   .   .   .   .   .   .   .   CAN .   .   .   .   .   que .   .   .   .   .   .   .   FAI bac .   .   FAI
+offered                   .   .   .   .   .   que ru  .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI off .   .   FAI
+running                   .   .   .   .   .   .   .   ru  ruc rup .   bac FAI bac .   que re  .   .   .   .   .   .   ru  .   bac .
+running cancelling        .   .   .   .   .   .   .   ruc .   .   .   CAN CAN CAN .   CAN rec .   .   .   .   .   .   ruc .   CAN .
+running publishing        .   .   .   .   .   .   .   .   .   .   SUC bac FAI bac .   que rep .   .   .   .   .   .   rup .   bac .
+recovering                .   .   .   .   .   .   .   .   rec .   SUC .   FAI .   .   .   .   que ne  .   .   .   rec re  .   .   .
+recovering cancelling     .   .   .   .   .   .   .   .   .   .   SUC .   CAN .   .   .   .   CAN nec .   .   .   rec rec .   .   .
+recovering publishing     .   .   .   .   .   .   .   .   .   .   SUC .   FAI .   .   .   .   que nep .   .   .   rep rep .   .   .
+needs_operator            .   .   .   .   .   .   .   .   nec .   SUC .   .   .   .   .   .   que .   SUC que FAI nec ne  .   .   .
+needs_operator cancelling .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   CAN .   SUC CAN CAN nec nec .   .   .
+needs_operator publishing .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   que .   SUC que FAI nep nep .   .   .
+succeeded                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   SUC .   .   .
+failed                    .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   FAI que .   .
+cancelled                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   CAN que .   .
+skipped                   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   SKI que .   .
 ";
 
 /// Every event that there is, with its column. A failure has two: with another attempt, and without; a verdict has three.
@@ -65,6 +65,8 @@ pub(super) fn events() -> Vec<(&'static str, JobEvent)> {
         ("rst", E::Restored { backup_at: until }),
         ("con", E::Contradicted { batch, evidence: "e".into() }),
         ("ret", E::Retried { waiting: false }),
+        ("bfa", E::BatchFailed { failure: failure(), together: 2, until }),
+        ("dea", E::DeadlinePassed),
     ]
 }
 
@@ -145,6 +147,7 @@ fn progress(state: JobState) -> Progress {
         needs_approval: false,
         failures: 0,
         interruptions: 0,
+        together: None,
         pinned: None,
         outputs: BTreeMap::new(),
     }
@@ -170,7 +173,7 @@ fn the_table_has_every_state_and_every_event() {
     let kinds: std::collections::BTreeSet<_> = states().iter().map(JobState::kind).collect();
     assert_eq!(kinds.len(), StateKind::ALL.len());
     let words: std::collections::BTreeSet<_> = events().iter().map(|(_, event)| event.word()).collect();
-    assert_eq!(words.len(), 22);
+    assert_eq!(words.len(), 24);
 }
 
 #[test]

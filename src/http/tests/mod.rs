@@ -35,6 +35,7 @@ use uuid::Uuid;
 use super::{AppState, Limits, router};
 use crate::app::clock::{SystemClock, SystemEntropy};
 use crate::app::{Engine, Settings};
+use crate::domain::plan::BatchLimits;
 use crate::domain::protocol::ErrorBody;
 use crate::domain::token::Token;
 use crate::store::Store;
@@ -77,6 +78,11 @@ impl Reply {
     }
 }
 
+/// One job a batch, so that each is claimed by itself.
+fn one_by_one() -> Settings {
+    Settings { batches: BatchLimits { jobs: 1, ..BatchLimits::default() }, ..Settings::default() }
+}
+
 impl Server {
     pub(super) async fn start() -> Self {
         Self::with(|_| {}).await
@@ -99,7 +105,7 @@ impl Server {
 
     /// On a store of the test's own.
     pub(super) async fn on(store: Store, directory: tempfile::TempDir, change: impl FnOnce(&mut AppState)) -> Self {
-        Self::assemble(store, directory, Settings::default(), change).await
+        Self::assemble(store, directory, one_by_one(), change).await
     }
 
     async fn assemble(

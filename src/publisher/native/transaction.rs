@@ -29,6 +29,8 @@ const LONGEST_TARGET: usize = 4095;
 pub(super) struct NativeTransaction {
     pub(super) repository: RepositoryName,
     pub(super) lease: EntryPath,
+    /// What the lease path may be narrowed down to lies in here.
+    reserved: EntryPath,
     pub(super) draft: Draft,
     pub(super) owner: Owner,
     pub(super) limits: CheckoutLimits,
@@ -67,6 +69,7 @@ impl NativeTransaction {
         let changes = Changes::open(scratch)?;
         let mut transaction = Self {
             repository: repository.clone(),
+            reserved: lease.clone(),
             lease,
             draft,
             owner,
@@ -305,6 +308,15 @@ impl Transaction for NativeTransaction {
 
     fn progress(&self) -> Arc<Counters> {
         Arc::clone(&self.progress)
+    }
+
+    fn enter(&mut self, lease_path: &LeasePath) -> Result<(), PublisherError> {
+        let lease = EntryPath::new(lease_path.relative().as_bytes());
+        let lease = lease.map_err(|error| conflict(&EntryPath::base(), error.to_string()))?;
+        self.lease = self.reserved.clone();
+        self.check_open(&lease)?;
+        self.lease = lease;
+        self.check_lease()
     }
 
     fn put(

@@ -158,7 +158,7 @@ async fn a_damaged_row_is_named_and_the_others_go_on() {
     assert!(checked.problems[0].contains("job number 2"), "{:?}", checked.problems);
     assert!(checked.problems[1].contains(&job_id(4).to_string()), "{:?}", checked.problems);
     let repository = "a.example.org".parse().unwrap();
-    let ready = store.read::<_, StoreError, _>(move |db| db.ready(&repository, 1)).await.unwrap();
+    let ready = store.read::<_, StoreError, _>(move |db| db.ready(&repository, 1, |_| false)).await.unwrap();
     assert_eq!(ready.iter().map(|job| job.id).collect::<Vec<_>>(), [job_id(5)]);
 }
 

@@ -1,6 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
 
-use super::{add, assert_sound, batch_id, job, job_id, now, samples, spec, submission_id};
+use super::{add, assert_sound, batch_id, job, job_id, new, now, samples, spec};
 use crate::domain::job::event::JobEvent;
 use crate::store::{Store, StoreError};
 
@@ -64,13 +64,7 @@ async fn the_lock_is_given_up_after_the_last_commit() {
         let left_behind = store.write::<_, StoreError, _>(move |tx| {
             assert!(tx.is_epoch(epoch)?, "another leader began before this one had ended");
             let spec = spec(round);
-            tx.insert_job(
-                now(),
-                submission_id(1),
-                None,
-                &spec,
-                &JobEvent::Submitted { waiting: false, needs_approval: false },
-            )
+            tx.insert_job(now(), &new(&spec), &JobEvent::Submitted { waiting: false, needs_approval: false })
         });
         let polled = tokio::time::timeout(std::time::Duration::ZERO, left_behind).await;
         drop((polled, store));
@@ -118,13 +112,7 @@ async fn a_full_disk_refuses_the_request_keeps_nothing_of_it_and_later_all_works
         .write::<_, StoreError, _>(|tx| {
             let mut spec = spec(2);
             spec.name = "x".repeat(100_000);
-            tx.insert_job(
-                now(),
-                submission_id(1),
-                None,
-                &spec,
-                &JobEvent::Submitted { waiting: false, needs_approval: false },
-            )
+            tx.insert_job(now(), &new(&spec), &JobEvent::Submitted { waiting: false, needs_approval: false })
         })
         .await;
     assert!(matches!(full, Err(StoreError::Full { .. })), "{full:?}");

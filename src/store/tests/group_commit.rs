@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use super::{job_id, now, spec, submission_id};
+use super::{job_id, new, now, spec};
 use crate::domain::job::event::JobEvent;
 use crate::store::error::StoreError;
 use crate::store::schema;
@@ -39,13 +39,7 @@ impl Request for Probe {
 fn insert(tx: &mut Tx<'_>, number: u64, name: &str) -> Result<(), StoreError> {
     let mut spec = spec(number);
     spec.name = name.into();
-    tx.insert_job(
-        now(),
-        submission_id(1),
-        None,
-        &spec,
-        &JobEvent::Submitted { waiting: false, needs_approval: false },
-    )?;
+    tx.insert_job(now(), &new(&spec), &JobEvent::Submitted { waiting: false, needs_approval: false })?;
     Ok(())
 }
 

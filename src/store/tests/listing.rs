@@ -87,15 +87,21 @@ async fn events_of_a_job_and_of_a_submission_are_found_in_their_order() {
 }
 
 #[tokio::test]
-async fn ready_jobs_come_by_priority_and_then_by_age() {
+async fn ready_jobs_come_by_their_rank() {
     let store = Store::in_memory().unwrap();
     for (number, priority) in [(1, 0), (2, 5), (3, -5), (4, 5)] {
         let mut spec = spec(number);
         spec.priority = priority;
         add(&store, spec, vec![]).await;
     }
-    let ready = store.read::<_, StoreError, _>(|db| db.ready(&"a.example.org".parse().unwrap(), 10)).await.unwrap();
-    assert_eq!(ready.iter().map(|job| job.id).collect::<Vec<_>>(), [2, 4, 1, 3].map(job_id));
+    let ready = store
+        .read::<_, StoreError, _>(|db| db.ready(&"a.example.org".parse().unwrap(), 10, |id| id == job_id(4)))
+        .await
+        .unwrap();
+    assert_eq!(ready.iter().map(|job| job.id).collect::<Vec<_>>(), [2, 1, 3].map(job_id), "4 is damaged");
+    let first = store.read::<_, StoreError, _>(|db| db.first_ready(&"a.example.org".parse().unwrap())).await.unwrap();
+    assert_eq!(first, Some(ready[0].rank));
+    assert_eq!(store.read::<_, StoreError, _>(|db| db.as_ready(job_id(2))).await.unwrap().as_ref(), ready.first());
 }
 
 #[tokio::test]

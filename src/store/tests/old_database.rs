@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{assert_sound, job_id, now, samples, spec, submission_id};
+use super::{assert_sound, job_id, new, now, samples, spec};
 use crate::domain::job::spec::{Condition, Dependency};
 use crate::domain::job::state::StateKind;
 use crate::store::{Store, StoreError};
@@ -55,7 +55,7 @@ async fn write_the_sample_database() {
                     let of = |(number, condition)| Dependency { job_id: job_id(number), condition };
                     spec.dependencies = (1..).zip(conditions).map(of).collect();
                 }
-                tx.insert_job(now(), submission_id(1), None, &spec, &samples::first(kind, &events))?;
+                tx.insert_job(now(), &new(&spec), &samples::first(kind, &events))?;
                 let mut job = tx.job(spec.id)?.unwrap();
                 for event in &events {
                     job = tx.apply(now(), job, event)?;

@@ -38,6 +38,8 @@ pub(crate) fn job(repository: &str, lease_path: &str, payload: Payload) -> JobSp
         priority: 0,
         attempts: 1,
         timeout_s: 60,
+        alone: false,
+        deadline: None,
         labels: BTreeMap::new(),
         submitter: "tests".into(),
     }

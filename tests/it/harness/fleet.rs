@@ -1,9 +1,13 @@
 //! Server and workers as processes of their own, from configuration files.
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use conveyor::cvmfs::reader::Expiry;
+use conveyor::cvmfs::stratum0::Stratum0;
 
 use super::dev::{Place, REPOSITORY};
 use super::{Api, Daemon, Program};
@@ -11,6 +15,8 @@ use super::{Api, Daemon, Program};
 /// A second repository of the same server.
 pub(crate) const OTHER: &str = "other.example.org";
 const TOKEN: &str = "token-of-the-integration-tests";
+/// A publish for each job.
+const ONE_BY_ONE: &str = "\n[batches]\nmax_jobs = 1\n\n";
 
 /// A server and the machine that its workers share: repositories and keys.
 pub(crate) struct Server {
@@ -46,13 +52,23 @@ impl std::ops::DerefMut for Worker {
 }
 
 impl Server {
-    /// Makes the repository and starts a server without workers; claims expire after 5 seconds.
+    /// Makes the repository and starts a server without workers; claims expire after 5 seconds, and each job has a publish
+    /// of its own.
     pub(crate) fn start() -> Self {
         Self::start_with("", |_| String::new())
     }
 
+    /// The same with batches of many jobs.
+    pub(crate) fn start_batching() -> Self {
+        Self::launch("", |_| String::new())
+    }
+
     /// With further keys of the worker's table, and further tables; these may name files in the directory.
     pub(crate) fn start_with(worker: &str, tables: impl FnOnce(&Path) -> String) -> Self {
+        Self::launch(worker, |base| format!("{ONE_BY_ONE}{}", tables(base)))
+    }
+
+    fn launch(worker: &str, tables: impl FnOnce(&Path) -> String) -> Self {
         let base = Place::new();
         let path = |name: &str| base.path().join(name);
         for directory in ["repositories", "keys"] {
@@ -126,7 +142,7 @@ impl Server {
 
     /// Adds lines to the configuration, for its next start.
     pub(crate) fn configure(&self, more: &str) {
-        private(&self.base.path().join("config.toml"), &(config_text(self.base.path(), "") + more));
+        private(&self.base.path().join("config.toml"), &(config_text(self.base.path(), "") + ONE_BY_ONE + more));
     }
 
     pub(crate) fn process(&mut self) -> &mut Daemon {
@@ -191,6 +207,14 @@ impl Server {
         let arguments =
             ["--url", self.url(), "worker", "--node", node, "--state-dir", &state, "--temp-dir", &temporary];
         self.program.command(&[more, &arguments].concat())
+    }
+
+    /// The names of what is published in a directory of the first repository.
+    pub(crate) fn files(&self, directory: &str) -> BTreeSet<String> {
+        let at = self.base.path().join("repositories").join(REPOSITORY);
+        let reader = Stratum0::at(at, REPOSITORY, self.base.path().join("keys")).reader(Expiry::Ignore).unwrap();
+        let entries = reader.tree().unwrap().list(directory.as_bytes()).unwrap();
+        entries.into_iter().map(|entry| String::from_utf8(entry.name).unwrap()).collect()
     }
 
     /// How many revisions were published by jobs.

@@ -106,6 +106,8 @@ fn job(rng: &mut ChaCha8Rng, id: JobId, number: usize, earlier: &[JobSpec]) -> J
         priority: rng.random_range(-1..2),
         attempts: rng.random_range(1..5),
         timeout_s: 60,
+        alone: false,
+        deadline: None,
         labels: Default::default(),
         submitter: String::new(),
     }

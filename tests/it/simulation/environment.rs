@@ -90,7 +90,7 @@ impl Environment {
     }
 
     fn start_server(&mut self) {
-        let rules = |fleet: &str| RepositoryRules { fleet: fleet.into() };
+        let rules = |fleet: &str| RepositoryRules { fleet: fleet.into(), ..RepositoryRules::default() };
         let repositories: Repositories =
             REPOSITORIES.iter().map(|(name, fleet)| (name.parse().unwrap(), rules(fleet))).collect();
         let settings = Settings {

@@ -12,6 +12,7 @@ use conveyor::domain::job::event::Failure;
 use conveyor::domain::outcome::{JobOutcome, Outcome};
 use conveyor::domain::protocol::{ClaimRequest, IntentRequest, Offer, OutcomeRequest};
 use conveyor::domain::token::Token;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -19,18 +20,25 @@ use uuid::Uuid;
 pub(super) struct StandIn {
     runtime: Option<tokio::runtime::Runtime>,
     done: Arc<AtomicUsize>,
+    allowed: Arc<Semaphore>,
 }
 
 impl StandIn {
-    /// So many at once; the jobs in `failing` fail, all others succeed.
+    /// So many at once; the jobs in `failing` fail, all others succeed. No batch begins that was not allowed.
     pub(super) fn start(url: &str, token: &str, workers: usize, failing: HashSet<JobId>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (done, failing) = (Arc::new(AtomicUsize::new(0)), Arc::new(failing));
+        let allowed = Arc::new(Semaphore::new(0));
         for number in 0..workers {
             let client = Client::new(url, Some(Token::new(token).unwrap())).unwrap();
-            runtime.spawn(work(client, number, Arc::clone(&done), Arc::clone(&failing)));
+            runtime.spawn(work(client, number, Arc::clone(&done), Arc::clone(&allowed), Arc::clone(&failing)));
         }
-        Self { runtime: Some(runtime), done }
+        Self { runtime: Some(runtime), done, allowed }
+    }
+
+    /// Lets so many batches more begin.
+    pub(super) fn allow(&self, batches: usize) {
+        self.allowed.add_permits(batches);
     }
 
     /// How many jobs were reported.
@@ -47,7 +55,13 @@ impl Drop for StandIn {
     }
 }
 
-async fn work(client: Client, number: usize, done: Arc<AtomicUsize>, failing: Arc<HashSet<JobId>>) {
+async fn work(
+    client: Client,
+    number: usize,
+    done: Arc<AtomicUsize>,
+    allowed: Arc<Semaphore>,
+    failing: Arc<HashSet<JobId>>,
+) {
     let (node, instance) = (format!("stand-in-{number}"), InstanceId(Uuid::now_v7()));
     let mut running = JoinSet::new();
     loop {
@@ -55,9 +69,11 @@ async fn work(client: Client, number: usize, done: Arc<AtomicUsize>, failing: Ar
         let Ok(list) = client.offers("default", &node, instance, Duration::from_secs(5), 4).await else { continue };
         for offer in list.offers {
             let (client, node) = (client.clone(), node.clone());
-            let (done, failing) = (Arc::clone(&done), Arc::clone(&failing));
+            let (done, allowed, failing) = (Arc::clone(&done), Arc::clone(&allowed), Arc::clone(&failing));
             running.spawn(async move {
+                let permit = allowed.acquire().await.unwrap();
                 if let Some(count) = carry_out(&client, &offer, node, instance, &failing).await {
+                    permit.forget();
                     done.fetch_add(count, Ordering::SeqCst);
                 }
             });
