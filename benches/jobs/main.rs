@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod broker;
 mod floor;
 mod latency;
 mod memory;
@@ -39,8 +40,11 @@ fn main() {
     let quick = arguments.iter().any(|word| word == "--quick");
     let stored = value("--stored").map_or(if quick { 2_000 } else { 100_000 }, |text| text.parse().unwrap());
     let scale = Scale { quick, stored };
-    if arguments.iter().any(|word| word == memory::CHILD) {
-        return memory::child(scale);
+    if let Some(directory) = value(memory::FILL) {
+        return memory::fill(directory.as_ref(), scale);
+    }
+    if let Some(directory) = value(memory::MEASURE) {
+        return memory::measure(directory.as_ref(), scale);
     }
     let only = value("--only").map_or("", String::as_str);
     let groups: [(&str, Group); 5] = [

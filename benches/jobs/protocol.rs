@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use conveyor::app::Settings;
+use conveyor::broker::rabbitmq;
 use conveyor::domain::job::state::StateKind;
 use conveyor::domain::names::{LeasePath, RepositoryName};
 use conveyor::domain::progress::Counters;
@@ -16,39 +18,67 @@ use conveyor::worker::{self, Account, Halt, WorkerSettings};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::Scale;
 use super::floor::sqlite_rows_per_s;
 use super::report::{figure, median};
-use super::server::{REPOSITORIES, Server, job, runtime};
+use super::server::{REPOSITORIES, Server, job, one_by_one, runtime};
+use super::{Scale, broker};
 
 const SLOTS: u32 = 8;
+/// About those of an offer of one job.
+const OFFER_BYTES: usize = 300;
 /// Commits of one job: submission, claim, permission, outcome; the note that an offer went out is left out.
 const COMMITS: f64 = 4.0;
 
 pub(crate) fn run(scale: Scale) {
     let directory = tempfile::tempdir().unwrap();
-    let (mut floors, mut ours) = (Vec::new(), Vec::new());
+    let rabbit = broker::settings();
     let rounds = scale.pick(5, 1);
+    let count = scale.pick(4_000, 200);
+    let mut commits = Vec::new();
+    let mut messages = Vec::new();
+    let mut ours = [const { Vec::new() }; 4];
     for _ in 0..rounds {
-        floors.push(sqlite_rows_per_s(directory.path(), scale.pick(2_000, 100), 1) / COMMITS);
-        ours.push(runtime().block_on(jobs_per_s(scale.pick(4_000, 200))));
+        commits.push(sqlite_rows_per_s(directory.path(), scale.pick(2_000, 100), 1) / COMMITS);
+        if let Some(rabbit) = &rabbit {
+            let body = vec![b'x'; OFFER_BYTES];
+            messages.push(runtime().block_on(broker::messages_per_s(rabbit, &body, count, SLOTS as u16 + 1)));
+        }
+        for (figures, (batching, by_broker)) in ours.iter_mut().zip(KINDS) {
+            let broker = by_broker.then(broker::settings);
+            if broker.as_ref().is_none_or(Option::is_some) {
+                let settings = if batching { Settings::default() } else { one_by_one() };
+                figures.push(runtime().block_on(jobs_per_s(count, settings, broker.flatten())));
+            }
+        }
     }
-    let more = json!({ "repositories": REPOSITORIES, "slots": SLOTS, "batch": 1, "rounds": rounds });
-    let floor = Some(("four SQLite commits for each job", median(&floors)));
-    figure("jobs through the protocol, no-op publisher, batches of one", median(&ours), "jobs/s", floor, more);
+    for (figures, (batching, by_broker)) in ours.iter().zip(KINDS).filter(|(figures, _)| !figures.is_empty()) {
+        let batches = if batching { "default batching" } else { "batches of one" };
+        let transport = if by_broker { "RabbitMQ" } else { "HTTP" };
+        let floor = match by_broker {
+            true => ("plain lapin: publish, confirm, consume, acknowledge", median(&messages)),
+            false => ("four SQLite commits for each job", median(&commits)),
+        };
+        let more = json!({ "repositories": REPOSITORIES, "slots": SLOTS, "rounds": rounds, "all": figures });
+        let name = format!("jobs through the protocol by {transport}, no-op publisher, {batches}");
+        figure(&name, median(figures), "jobs/s", Some(floor), more);
+    }
 }
 
-async fn jobs_per_s(count: usize) -> f64 {
-    let server = Server::start().await;
+/// With batches of many, and by RabbitMQ.
+const KINDS: [(bool, bool); 4] = [(false, false), (true, false), (false, true), (true, true)];
+
+async fn jobs_per_s(count: usize, settings: Settings, broker: Option<rabbitmq::Settings>) -> f64 {
+    let server = Server::start_with(settings, broker.clone()).await;
+    let by_broker = broker.is_some();
     let settings = WorkerSettings {
         node: "bench".into(),
         fleet: "default".into(),
         slots: SLOTS,
-        state_dir: server.directory.path().join("worker"),
-        temp_dir: server.directory.path().join("tmp"),
+        state_dir: server.directory().join("worker"),
+        temp_dir: server.directory().join("tmp"),
         run_as: nix::unistd::geteuid().is_root().then_some(Account { uid: 65534, gid: 65534 }),
         fetch: FetchLimits::default(),
-        broker: None,
+        broker,
         repositories: None,
         drain_timeout: Duration::from_secs(60),
         once: None,
@@ -56,12 +86,20 @@ async fn jobs_per_s(count: usize) -> f64 {
     let (stop, shutdown) = watch::channel(Halt::No);
     let working = tokio::spawn(worker::run(server.client(), Arc::new(Idle::default()), settings, shutdown));
     let client = server.client();
+    if by_broker {
+        // One goes before: then the worker is known to listen.
+        client.submit(&[job(0)], None).await.unwrap();
+        while succeeded(&server).await < 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let before = succeeded(&server).await;
     let jobs: Vec<_> = (0..count).map(job).collect();
     let began = Instant::now();
     for jobs in jobs.chunks(100) {
         client.submit(jobs, None).await.unwrap();
     }
-    while succeeded(&server).await < count as u64 {
+    while succeeded(&server).await < before + count as u64 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let seconds = began.elapsed().as_secs_f64();

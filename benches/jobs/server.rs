@@ -7,20 +7,28 @@ use std::time::Duration;
 
 use conveyor::app::clock::{SystemClock, SystemEntropy};
 use conveyor::app::{Engine, Settings};
+use conveyor::broker::rabbitmq;
 use conveyor::client::Client;
 use conveyor::domain::ids::JobId;
 use conveyor::domain::job::spec::{JobSpec, Payload, Publish, Work};
 use conveyor::domain::names::{LeasePath, RepositoryName};
+use conveyor::domain::plan::BatchLimits;
 use conveyor::domain::token::Token;
 use conveyor::http::{self, AppState, Limits};
 use conveyor::store::Store;
 use conveyor::store::logs::LogStore;
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Repositories that every server has.
 pub(crate) const REPOSITORIES: usize = 64;
+
+/// Batches of one job.
+pub(crate) fn one_by_one() -> Settings {
+    Settings { batches: BatchLimits { jobs: 1, ..BatchLimits::default() }, ..Settings::default() }
+}
 
 /// What opens every server.
 const TOKEN: &str = "benchmark";
@@ -30,22 +38,33 @@ pub(crate) struct Server {
     url: String,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
-    pub(crate) directory: tempfile::TempDir,
+    own: Option<TempDir>,
 }
 
 /// The engine on its files.
-pub(crate) async fn engine(directory: &Path) -> Arc<Engine> {
+pub(crate) async fn engine(directory: &Path, settings: Settings) -> Arc<Engine> {
     let store = Store::open(directory).unwrap();
     let logs = LogStore::open(&directory.join("logs.db")).unwrap();
     let repositories = (0..REPOSITORIES).map(|number| (repository(number), Default::default())).collect();
     let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
-    Arc::new(Engine::start(store, logs, None, repositories, clock, entropy, Settings::default()).await.unwrap())
+    Arc::new(Engine::start(store, logs, None, repositories, clock, entropy, settings).await.unwrap())
 }
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let engine = engine(directory.path()).await;
+        Self::start_with(Settings::default(), None).await
+    }
+
+    /// With batches of one, or more, and with a broker.
+    pub(crate) async fn start_with(settings: Settings, broker: Option<rabbitmq::Settings>) -> Self {
+        let own = tempfile::tempdir().unwrap();
+        let server = Self::start_in(own.path(), settings, broker).await;
+        Self { own: Some(own), ..server }
+    }
+
+    /// On what is there.
+    pub(crate) async fn start_in(directory: &Path, settings: Settings, broker: Option<rabbitmq::Settings>) -> Self {
+        let engine = engine(directory, settings).await;
         engine.set_bootstrap_token(&Token::new(TOKEN).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -68,7 +87,12 @@ impl Server {
                 }
             }
         });
-        Self { engine, url, stop, tasks: vec![serving, ticking], directory }
+        let mut tasks = vec![serving, ticking];
+        if let Some(broker) = broker {
+            let engine = Arc::clone(&engine);
+            tasks.push(tokio::spawn(async move { match engine.drive_rabbitmq(&broker).await {} }));
+        }
+        Self { engine, url, stop, tasks, own: None }
     }
 
     /// A client with connections of its own.
@@ -76,9 +100,14 @@ impl Server {
         Client::new(&self.url, Some(Token::new(TOKEN).unwrap())).unwrap()
     }
 
+    /// A directory of its own, where it has one.
+    pub(crate) fn directory(&self) -> &Path {
+        self.own.as_ref().unwrap().path()
+    }
+
     pub(crate) async fn stop(self) {
         self.stop.cancel();
-        self.tasks[1].abort();
+        self.tasks[1..].iter().for_each(JoinHandle::abort);
         for task in self.tasks {
             let _ = task.await;
         }

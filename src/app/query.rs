@@ -17,6 +17,7 @@ impl Engine {
     pub async fn job(&self, id: JobId) -> Result<JobView, AppError> {
         let read = move |db: &Db<'_>| {
             let mut job = JobView::from(job_or_not_found(db, id)?);
+            job.ahead = db.ahead(id)?;
             job.unclear = unclear(db, &job.status)?;
             Ok::<JobView, AppError>(job)
         };

@@ -16,7 +16,13 @@ const TAIL_BYTES: u64 = 16 * 1024;
 /// What is to be known about a job beyond its state, in one sentence.
 pub(super) fn remark(job: &JobStanding) -> String {
     match &job.status {
-        JobState::Waiting | JobState::Queued | JobState::Cancelled => String::new(),
+        JobState::Queued => match job.ahead {
+            None => String::new(),
+            Some(0) => "first of its repository".into(),
+            Some(1) => "one job of its repository goes first".into(),
+            Some(ahead) => format!("{ahead} jobs of its repository go first"),
+        },
+        JobState::Waiting | JobState::Cancelled => String::new(),
         JobState::AwaitingApproval => "waits for somebody's approval".into(),
         JobState::Backoff { until, reason } => format!("until {until}: {reason}"),
         JobState::Offered { .. } => "waits for a worker".into(),

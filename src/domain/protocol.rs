@@ -41,6 +41,9 @@ pub struct JobView {
     /// How far the attempt has come that runs; absent before its worker's first report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<ProgressView>,
+    /// How many jobs of its repository go before it; only of a job that is queued, and only where one job is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<u64>,
     /// What is known of a publish that a person must settle; only of a job that needs an operator, and only where one job
     /// is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,6 +138,7 @@ impl From<Job> for JobView {
             interruptions: job.progress.interruptions,
             outputs: job.progress.outputs,
             progress: None,
+            ahead: None,
             unclear: None,
             submission_id: job.submission,
             owner: job.owner,

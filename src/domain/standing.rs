@@ -27,6 +27,9 @@ pub struct JobStanding {
     /// How far the attempt has come that runs; absent before its worker's first report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<ProgressView>,
+    /// How many jobs of its repository go before it; only of a queued job that was asked for alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<u64>,
 }
 
 impl From<&JobView> for JobStanding {
@@ -38,6 +41,7 @@ impl From<&JobView> for JobStanding {
             status: job.status.clone(),
             attempt: job.attempt,
             progress: job.progress,
+            ahead: job.ahead,
         }
     }
 }

@@ -133,6 +133,16 @@ impl Db<'_> {
         Ok(ready)
     }
 
+    /// How many jobs of its repository go before this one, where it is ready.
+    pub fn ahead(&self, id: JobId) -> Result<Option<u64>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT (SELECT count(*) FROM jobs AS other WHERE other.repository = jobs.repository AND other.state = 'queued'
+                     AND (other.rank, other.seq) < (jobs.rank, jobs.seq))
+             FROM jobs WHERE id = ?1 AND state = 'queued'",
+        )?;
+        Ok(statement.query_row([id.0], |row| row.get(0)).optional()?)
+    }
+
     /// What [`Db::ready`] tells of one job, whether it is ready or not.
     pub fn as_ready(&self, id: JobId) -> Result<Option<ReadyJob>, StoreError> {
         let mut statement =

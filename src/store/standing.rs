@@ -38,5 +38,13 @@ fn standing(row: &Row<'_>) -> Result<JobStanding, StoreError> {
     let what = format!("job {job_id}");
     let text = row.get_ref(2)?.as_str().map_err(|e| StoreError::corrupt(&what, e))?;
     let Progress { state, attempt, .. } = from_json(&what, text)?;
-    Ok(JobStanding { job_id, name: row.get(1)?, state: state.kind(), status: state, attempt, progress: None })
+    Ok(JobStanding {
+        job_id,
+        name: row.get(1)?,
+        state: state.kind(),
+        status: state,
+        attempt,
+        progress: None,
+        ahead: None,
+    })
 }

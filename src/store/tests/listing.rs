@@ -99,6 +99,10 @@ async fn ready_jobs_come_by_their_rank() {
         .await
         .unwrap();
     assert_eq!(ready.iter().map(|job| job.id).collect::<Vec<_>>(), [2, 1, 3].map(job_id), "4 is damaged");
+    let ahead = store.read::<_, StoreError, _>(|db| {
+        [1, 2, 3, 4].map(job_id).into_iter().map(|id| db.ahead(id)).collect::<Result<Vec<_>, _>>()
+    });
+    assert_eq!(ahead.await.unwrap(), [Some(2), Some(0), Some(3), Some(1)].to_vec());
     let first = store.read::<_, StoreError, _>(|db| db.first_ready(&"a.example.org".parse().unwrap())).await.unwrap();
     assert_eq!(first, Some(ready[0].rank));
     assert_eq!(store.read::<_, StoreError, _>(|db| db.as_ready(job_id(2))).await.unwrap().as_ref(), ready.first());
