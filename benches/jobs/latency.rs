@@ -50,6 +50,7 @@ async fn measure_by_broker(samples: usize, settings: rabbitmq::Settings) -> Vec<
         free_slots: 1,
         claims: Vec::new(),
         by_broker: true,
+        about: Default::default(),
     };
     let mut times = Vec::new();
     for number in 0..samples {

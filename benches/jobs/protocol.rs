@@ -14,7 +14,7 @@ use conveyor::domain::progress::Counters;
 use conveyor::domain::tree::{ChangedPath, EntryKind, EntryMeta, EntryPath};
 use conveyor::payload::fetch::FetchLimits;
 use conveyor::publisher::{Evidence, Publisher, PublisherError, Revision, Transaction};
-use conveyor::worker::{self, Account, WorkerSettings};
+use conveyor::worker::{self, Account, Halt, WorkerSettings};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -79,8 +79,11 @@ async fn jobs_per_s(count: usize, settings: Settings, broker: Option<rabbitmq::S
         run_as: nix::unistd::geteuid().is_root().then_some(Account { uid: 65534, gid: 65534 }),
         fetch: FetchLimits::default(),
         broker,
+        repositories: None,
+        drain_timeout: Duration::from_secs(60),
+        once: None,
     };
-    let (stop, shutdown) = watch::channel(false);
+    let (stop, shutdown) = watch::channel(Halt::No);
     let working = tokio::spawn(worker::run(server.client(), Arc::new(Idle::default()), settings, shutdown));
     let client = server.client();
     if by_broker {
@@ -100,7 +103,7 @@ async fn jobs_per_s(count: usize, settings: Settings, broker: Option<rabbitmq::S
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let seconds = began.elapsed().as_secs_f64();
-    stop.send_replace(true);
+    stop.send_replace(Halt::Now);
     working.await.unwrap().unwrap();
     server.stop().await;
     count as f64 / seconds
@@ -127,6 +130,10 @@ fn revision(number: u64) -> Revision {
 }
 
 impl Publisher for Idle {
+    fn kind(&self) -> &'static str {
+        "idle"
+    }
+
     fn open(
         &self,
         _: &RepositoryName,

@@ -21,6 +21,12 @@ impl Engine {
         let (reply, is_new) = self
             .write(move |tx, now, dispatcher| {
                 let mut batch = batch_or_not_found(tx, id)?;
+                let is_open = matches!(batch.state, BatchState::Unsent | BatchState::Offered { .. });
+                if is_open && !dispatcher.workers.may_take(&request.node, request.instance, &batch.repository) {
+                    let message = format!("node {} says that it does not serve {}", request.node, batch.repository);
+                    let hint = "drop this batch; workers that serve it are offered it";
+                    return Err(AppError::conflict("not_served", message, hint));
+                }
                 let token = format!("{epoch}.{id}.{}", dispatcher.entropy.secret());
                 let claim = Claim { token, epoch, node: request.node.clone(), instance: request.instance };
                 let (claim, is_new) = batch.claim(request.generation, claim)?;
@@ -73,13 +79,14 @@ impl Engine {
             .await?;
         crate::crash::point("claim.after");
         self.live().offers.remove(&id);
+        self.dispatcher.workers.offer_over(id);
         self.broker.recorded(id);
         if reply.jobs.is_empty() {
             return Err(BatchError::Settled.into());
         }
         self.live().claims.insert(id, deadline);
         if is_new {
-            self.dispatcher.adjust_slots(&node, -1);
+            self.dispatcher.workers.adjust_slots(&node, -1);
         }
         Ok(reply)
     }

@@ -1,16 +1,15 @@
 //! Forms batches out of ready jobs, in the same commit as whatever made them ready.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::app::AppError;
 use crate::app::clock::Entropy;
+use crate::app::workers::Workers;
 use crate::domain::batch::{Batch, BatchJob, BatchState};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories, RepositoryRules};
-use crate::domain::ids::{BatchId, InstanceId, JobId};
+use crate::domain::ids::{BatchId, JobId};
 use crate::domain::job::Job;
 use crate::domain::job::event::JobEvent;
 use crate::domain::job::spec::JobSpec;
@@ -23,6 +22,7 @@ use crate::store::{StoreError, Tx};
 pub(super) struct Dispatcher {
     pub(super) repositories: Repositories,
     pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) workers: Workers,
     limits: BatchLimits,
     state: Mutex<State>,
 }
@@ -38,25 +38,11 @@ struct State {
     shares: HashMap<String, Shares>,
     /// Jobs whose rows cannot be read.
     damaged: HashSet<JobId>,
-    /// What each node said last.
-    workers: HashMap<String, WorkerSeen>,
-}
-
-/// A worker, as it described itself last.
-#[derive(Clone)]
-pub(super) struct WorkerSeen {
-    pub(super) instance: InstanceId,
-    pub(super) fleet: String,
-    pub(super) free_slots: usize,
-    /// Whether the broker delivers offers to it.
-    pub(super) by_broker: bool,
-    /// When, on the monotonic clock.
-    pub(super) at: Duration,
 }
 
 impl Dispatcher {
     pub(super) fn new(repositories: Repositories, limits: BatchLimits, entropy: Arc<dyn Entropy>) -> Self {
-        Self { repositories, entropy, limits, state: Mutex::default() }
+        Self { repositories, entropy, workers: Workers::default(), limits, state: Mutex::default() }
     }
 
     /// The fleet that serves a repository.
@@ -76,42 +62,6 @@ impl Dispatcher {
     /// Notes that every repository must be planned again.
     pub(super) fn plan_everything(&self) {
         self.state().dirty.extend(self.repositories.keys().map(|repository| (repository.clone(), None)));
-    }
-
-    /// Notes what a worker says about itself; a worker that an instance started later has replaced is refused.
-    pub(super) fn worker_seen(&self, node: &str, seen: WorkerSeen) -> Result<(), AppError> {
-        let mut state = self.state();
-        let worker = state.workers.entry(node.to_owned()).or_insert_with(|| seen.clone());
-        if worker.instance > seen.instance {
-            let message = format!("node {node} has a worker that started later than this one");
-            return Err(AppError::conflict(
-                "superseded",
-                message,
-                "stop this worker, or give it a node name of its own",
-            ));
-        }
-        *worker = seen;
-        Ok(())
-    }
-
-    /// The fleets with a worker that the broker delivers offers to. For others nothing is sent: it would pile up.
-    pub(super) fn fleets_by_broker(&self) -> BTreeSet<String> {
-        let state = self.state();
-        state.workers.values().filter(|worker| worker.by_broker).map(|worker| worker.fleet.clone()).collect()
-    }
-
-    /// Notes that a worker took a batch, or gave one back, before it says so itself.
-    pub(super) fn adjust_slots(&self, node: &str, change: isize) {
-        if let Some(worker) = self.state().workers.get_mut(node) {
-            worker.free_slots = worker.free_slots.saturating_add_signed(change);
-        }
-    }
-
-    /// Forgets the workers that were silent since `before`: they can take nothing, and stand in nobody's way.
-    ///
-    /// Such a one may also have a greater instance than its successor: the node's clock may have been set back.
-    pub(super) fn forget_silent(&self, before: Duration) {
-        self.state().workers.retain(|_, worker| worker.at > before);
     }
 
     /// The place of a job that becomes ready now, in the order in which its fleet serves them.
@@ -144,12 +94,18 @@ impl Dispatcher {
     /// Runs on the writer's thread only. A plan lost with its commit is made again, see `Engine::write`.
     pub(super) fn run(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<usize, StoreError> {
         let mut fleets: BTreeMap<&str, Vec<RepositoryName>> = BTreeMap::new();
-        for repository in self.state().dirty.keys() {
+        // What nobody serves stays out of date, and what was offered of it is in nobody's way.
+        let unserved = self.workers.unserved();
+        for repository in self.state().dirty.keys().filter(|repository| !unserved.contains(*repository)) {
             fleets.entry(self.fleet(repository)).or_default().push(repository.clone());
         }
         let mut formed = 0;
         for (fleet, repositories) in fleets {
-            let credit = self.slots(fleet).saturating_add(1).saturating_sub(tx.count_offers(fleet)?);
+            let mut offers = tx.count_offers(fleet)?;
+            for repository in unserved.iter().filter(|repository| self.fleet(repository) == fleet) {
+                offers = offers.saturating_sub(tx.count_offers_of(repository)?);
+            }
+            let credit = self.workers.slots(fleet).saturating_add(1).saturating_sub(offers);
             // What cannot be served for want of credit stays out of date.
             if credit == 0 {
                 continue;
@@ -311,10 +267,6 @@ impl Dispatcher {
 
     fn rules(&self, repository: &RepositoryName) -> RepositoryRules {
         self.repositories.get(repository).cloned().unwrap_or_default()
-    }
-
-    fn slots(&self, fleet: &str) -> usize {
-        self.state().workers.values().filter(|worker| worker.fleet == fleet).map(|worker| worker.free_slots).sum()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::app::dispatch::WorkerSeen;
 use crate::app::progress::Member;
+use crate::app::workers::Worker;
 use crate::app::{AppError, Engine};
 use crate::domain::batch::{Batch, BatchState};
 use crate::domain::ids::BatchId;
@@ -16,11 +16,26 @@ impl Engine {
         let free_slots = request.free_slots as usize;
         let at = self.clock.monotonic();
         let by_broker = request.by_broker;
-        let seen = WorkerSeen { instance: request.instance, fleet: request.fleet.clone(), free_slots, by_broker, at };
-        let has_broker = || self.dispatcher.fleets_by_broker().contains(&request.fleet);
-        let is_first = by_broker && !has_broker();
-        self.dispatcher.worker_seen(&request.node, seen)?;
-        if is_first {
+        let seen = Worker {
+            instance: request.instance,
+            fleet: request.fleet.clone(),
+            free_slots,
+            by_broker,
+            about: request.about.clone(),
+            is_empty: request.claims.is_empty(),
+            at,
+            heard_at: self.clock.now(),
+            is_silent: false,
+        };
+        let workers = &self.dispatcher.workers;
+        let is_first = by_broker && !workers.fleets_by_broker().contains(&request.fleet);
+        let changed = workers.heard(&self.dispatcher.repositories, &request.node, seen)?;
+        self.withdraw(&changed.withdrawn);
+        if changed.is_served {
+            // Nothing was planned there while nobody served it.
+            self.write(|_, _, _| Ok(())).await?;
+        }
+        if is_first || changed.is_served {
             self.broker.announce();
         }
 

@@ -18,6 +18,7 @@ mod pin;
 mod progress;
 mod query;
 mod rabbitmq;
+mod recent;
 mod resolve;
 mod retention;
 mod retry;
@@ -26,6 +27,7 @@ mod submit;
 mod tests;
 mod tick;
 mod tokens;
+mod workers;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -52,6 +54,8 @@ pub use error::AppError;
 pub use offers::MAX_WAIT;
 use progress::Reported;
 pub use query::MAX_PAGE;
+use recent::Recent;
+pub use recent::{RecentEvent, RecentEvents, Watched};
 pub use retention::{Pruned, Round};
 use tokens::Keyring;
 pub use tokens::{Caller, Denied};
@@ -101,6 +105,7 @@ pub struct Engine {
     progress_changed: watch::Sender<u64>,
     /// How RabbitMQ stands, where it is used.
     rabbitmq: OnceLock<Arc<Status>>,
+    recent: Arc<Recent>,
 }
 
 /// What is never stored: what is known about time, since it counts on the monotonic clock of this process, and progress.
@@ -152,6 +157,7 @@ impl Engine {
             keyring: Keyring::default(),
             progress_changed: watch::channel(0).0,
             rabbitmq: OnceLock::new(),
+            recent: Arc::default(),
         };
         engine.keyring.load(engine.store.read(|db| db.tokens()).await?);
         engine.dispatcher.restore_shares(engine.store.read(|db| db.pending()).await?);

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use crate::app::dispatch::WorkerSeen;
+use crate::app::workers::Worker;
 use crate::app::{AppError, Engine};
 use crate::domain::batch::Batch;
 use crate::domain::ids::{BatchId, InstanceId};
+use crate::domain::names::RepositoryName;
 use crate::domain::protocol::{Offer, OfferedJob};
+use crate::domain::worker::WorkerAbout;
 
 /// Longest wait for an offer.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -20,17 +22,39 @@ impl Engine {
         instance: InstanceId,
         max: usize,
     ) -> Result<Vec<Offer>, AppError> {
-        let at = self.clock.monotonic();
-        let seen = WorkerSeen { instance, fleet: fleet.to_owned(), free_slots: max, by_broker: false, at };
-        self.dispatcher.worker_seen(node, seen)?;
-        self.unsent_offers(fleet, max).await
+        let asking = Worker {
+            instance,
+            fleet: fleet.to_owned(),
+            free_slots: max,
+            by_broker: false,
+            about: WorkerAbout::default(),
+            is_empty: true,
+            at: self.clock.monotonic(),
+            heard_at: self.clock.now(),
+            is_silent: false,
+        };
+        let workers = &self.dispatcher.workers;
+        workers.asked(node, asking)?;
+        if workers.is_draining(node, instance) {
+            return Ok(Vec::new());
+        }
+        let offers = self.unsent_offers(fleet, max, |repository| workers.may_take(node, instance, repository)).await?;
+        workers.handed(instance, offers.iter().map(|offer| offer.batch_id));
+        Ok(offers)
     }
 
-    /// The offers of a fleet that are on their way to nobody; from now on they are.
-    pub(super) async fn unsent_offers(&self, fleet: &str, max: usize) -> Result<Vec<Offer>, AppError> {
+    /// The offers of a fleet that are on their way to nobody; from now on they are. Those of repositories that are not
+    /// `served` by whoever they would go to stay.
+    pub(super) async fn unsent_offers(
+        &self,
+        fleet: &str,
+        max: usize,
+        served: impl Fn(&RepositoryName) -> bool,
+    ) -> Result<Vec<Offer>, AppError> {
         let name = fleet.to_owned();
         let reading = self.broker.begin_reading();
-        let unsent = self.store.read(move |db| Ok::<_, AppError>(db.unsent_batches(&name)?)).await?;
+        let mut unsent = self.store.read(move |db| Ok::<_, AppError>(db.unsent_batches(&name)?)).await?;
+        unsent.retain(|batch| served(&batch.repository));
         let taken = reading.take(unsent, max);
         if taken.is_empty() {
             return Ok(Vec::new());

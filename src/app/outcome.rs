@@ -60,7 +60,7 @@ impl Engine {
         crate::crash::point("outcome.after");
         self.live().forget_claim(id);
         if let Some(node) = node {
-            self.dispatcher.adjust_slots(&node, 1);
+            self.dispatcher.workers.adjust_slots(&node, 1);
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::broker::rabbitmq::{BrokerError, Outbox, Pause, Publication, Settings,
 use crate::broker::{Link, Status};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
 use crate::domain::ids::BatchId;
+use crate::domain::names::RepositoryName;
 use crate::domain::protocol::Offer;
 
 /// Offers sent together.
@@ -103,8 +104,10 @@ impl Engine {
         let mut changed = self.broker.changed();
         loop {
             changed.mark_unchanged();
-            for fleet in self.dispatcher.fleets_by_broker() {
-                let offers = self.unsent_offers(&fleet, OFFERS_AT_ONCE).await?;
+            let workers = &self.dispatcher.workers;
+            for fleet in workers.fleets_by_broker() {
+                let reached = |repository: &RepositoryName| workers.broker_reaches(&fleet, repository);
+                let offers = self.unsent_offers(&fleet, OFFERS_AT_ONCE, reached).await?;
                 if !offers.is_empty() {
                     // Given back where this is dropped on the way: then nobody knows whether they arrived.
                     let mut back = GiveBack { engine: self, offers: ids(&offers) };

@@ -18,9 +18,7 @@ impl Engine {
     pub async fn tick(&self) -> Result<(), AppError> {
         let now = self.clock.monotonic();
         let (lost, unclaimed) = self.expired(now);
-        if let Some(before) = now.checked_sub(self.settings.claim_expiry) {
-            self.dispatcher.forget_silent(before);
-        }
+        self.look_at_workers(now);
         self.lose(lost).await?;
         self.offer_again(unclaimed).await?;
         self.end_past_deadline().await?;
@@ -123,6 +121,7 @@ impl Engine {
         let mut live = self.live();
         for id in over {
             live.offers.remove(&id);
+            self.dispatcher.workers.offer_over(id);
             self.broker.recorded(id);
         }
         drop(live);

@@ -26,7 +26,7 @@ pub(super) async fn run(args: CancelArgs, context: &Context) -> anyhow::Result<E
     let mut code = ExitCode::SUCCESS;
     for id in args.ids {
         match cancel(&client, id).await {
-            Ok(job) if context.output.is_json() => context.output.json(&ended::line(&job))?,
+            Ok(job) if context.output.is_json() => context.output.json(&ended::line(&(&job).into()))?,
             Ok(job) if job.state == StateKind::Cancelled => context.output.line(&format!("job {id} is cancelled"))?,
             Ok(_) => context.output.line(&format!("job {id} will be cancelled, unless it is published first"))?,
             Err(error) if error.is_unreachable() => return Err(error.into()),

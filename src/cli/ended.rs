@@ -6,7 +6,7 @@ use super::failure::tell;
 use super::output::{Output, printable};
 use crate::client::Client;
 use crate::domain::job::state::{JobState, StateKind};
-use crate::domain::protocol::JobView;
+use crate::domain::standing::JobStanding;
 
 /// Lines of the log that are shown with a failure.
 const TAIL_LINES: usize = 20;
@@ -14,7 +14,7 @@ const TAIL_LINES: usize = 20;
 const TAIL_BYTES: u64 = 16 * 1024;
 
 /// What is to be known about a job beyond its state, in one sentence.
-pub(super) fn remark(job: &JobView) -> String {
+pub(super) fn remark(job: &JobStanding) -> String {
     match &job.status {
         JobState::Queued => match job.ahead {
             None => String::new(),
@@ -48,7 +48,7 @@ pub(super) fn remark(job: &JobView) -> String {
 }
 
 /// A job as one compact object: `job_id`, `name`, `state`, `attempt`, and what is known of its end.
-pub(super) fn line(job: &JobView) -> Map<String, Value> {
+pub(super) fn line(job: &JobStanding) -> Map<String, Value> {
     let mut line = Map::new();
     line.insert("job_id".into(), json!(job.job_id));
     line.insert("name".into(), json!(job.name));
@@ -79,13 +79,14 @@ pub(super) fn line(job: &JobView) -> Map<String, Value> {
     line
 }
 
-/// Says how a job that was waited for ended: on standard output, and where it failed why, on standard error.
-pub(super) async fn announce(job: &JobView, client: &Client, output: Output) -> anyhow::Result<()> {
+/// Says how a job that was waited for ended: on standard output, and where it failed why, on standard error, with the end of
+/// its log where that is wanted.
+pub(super) async fn announce(job: &JobStanding, client: &Client, output: Output, with_log: bool) -> anyhow::Result<()> {
     let success = job.state == StateKind::Succeeded;
     if !success {
         tell(&format!("job {} ({}) {}: {}", job.job_id, printable(&job.name), job.state, printable(&remark(job))));
     }
-    if job.state == StateKind::Failed {
+    if job.state == StateKind::Failed && with_log {
         tell_log(job, client).await;
     }
     if output.is_json() {
@@ -101,7 +102,7 @@ pub(super) async fn announce(job: &JobView, client: &Client, output: Output) -> 
 }
 
 /// The end of a failed job's log. That there is none is no reason to fail a second time.
-async fn tell_log(job: &JobView, client: &Client) {
+async fn tell_log(job: &JobStanding, client: &Client) {
     let Ok(log) = client.log(job.job_id, None, Some(TAIL_BYTES)).await else { return };
     let text = String::from_utf8_lossy(&log);
     let lines: Vec<&str> = text.lines().collect();

@@ -12,6 +12,8 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// No server answers (`EX_UNAVAILABLE` of sysexits.h).
 pub const UNREACHABLE: u8 = 69;
+/// There was nothing to do, and there may be later (`EX_TEMPFAIL`).
+pub const NOTHING_CAME: u8 = 75;
 /// The configuration is wrong (`EX_CONFIG`): systemd's `RestartPreventExitStatus`.
 pub const CONFIG: u8 = 78;
 

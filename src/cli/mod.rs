@@ -29,6 +29,7 @@ mod token;
 mod token_lists;
 mod upload;
 mod worker;
+mod workers;
 mod working;
 
 #[cfg(test)]
@@ -57,7 +58,7 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Environment: CONVEYOR_URL, CONVEYOR_TOKEN, CONVEYOR_TOKEN_FILE, CONVEYOR_CONFIG, NO_COLOR
-Exit codes: 0 done, 1 the job or command failed, 2 wrong usage, 69 server unreachable, 78 bad configuration";
+Exit codes: 0 done, 1 the job or command failed, 2 wrong usage, 69 server unreachable, 75 nothing came (worker --once), 78 bad configuration";
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
@@ -108,6 +109,8 @@ enum Command {
     Token(token::TokenCommand),
     /// Say what became of a job that needs an operator
     Resolve(resolve::ResolveArgs),
+    /// Show the workers, and which repositories nobody serves
+    Workers(workers::WorkersArgs),
     /// Run the server, which keeps and distributes the jobs
     Server(server::ServerArgs),
     /// Run a worker, which carries out jobs on a publisher
@@ -168,6 +171,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Retry(args) => retry::run(args, &context).await,
         Command::Token(command) => token::run(command, &context).await,
         Command::Resolve(args) => resolve::run(args, &context).await,
+        Command::Workers(args) => workers::run(args, &context).await,
         Command::Server(args) => server::run(args, &context).await,
         Command::Worker(args) => worker::run(args, &context).await,
         Command::Dev(args) => dev::run(args, &context).await,

@@ -1,18 +1,18 @@
 //! Waiting, with something to look at: on a terminal a line for each job, elsewhere nothing.
 
 use std::collections::HashMap;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::ended::remark;
 use super::output::printable;
-use crate::client::{Change, Client};
+use crate::client::{Change, Client, Wait, Waited};
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::event::JobEvent;
 use crate::domain::job::state::StateKind;
 use crate::domain::progress::JobProgress;
-use crate::domain::protocol::JobView;
 
 /// With more jobs there is one line for all.
 const MOST_LINES: usize = 15;
@@ -20,6 +20,7 @@ const MOST_LINES: usize = 15;
 /// Lines on standard error that follow the jobs.
 struct Lines {
     states: HashMap<JobId, StateKind>,
+    counts: HashMap<StateKind, usize>,
     bars: HashMap<JobId, Line>,
     all: Option<ProgressBar>,
 }
@@ -50,20 +51,19 @@ impl Lines {
             let line = |id: &JobId| Line { bar: spinner(), title: id.to_string(), remark: String::new() };
             bars.extend(jobs.iter().map(|id| (*id, line(id))));
         }
-        Self { states: HashMap::new(), bars, all }
+        Self { states: HashMap::new(), counts: HashMap::new(), bars, all }
     }
 
     fn show(&mut self, job: JobId, state: StateKind, name: Option<&str>, remark: &str) {
-        self.states.insert(job, state);
+        // Counted as they come: to count thousands anew for each event would take longer than the jobs.
+        *self.counts.entry(state).or_default() += 1;
+        if let Some(count) = self.states.insert(job, state).and_then(|before| self.counts.get_mut(&before)) {
+            *count -= 1;
+        }
         if let Some(all) = &self.all {
-            let mut counts: Vec<String> = Vec::new();
-            for kind in StateKind::ALL {
-                let count = self.states.values().filter(|state| **state == kind).count();
-                if count > 0 {
-                    counts.push(format!("{count} {kind}"));
-                }
-            }
-            all.set_message(counts.join(", "));
+            let count =
+                |kind: StateKind| self.counts.get(&kind).filter(|count| **count > 0).map(|n| format!("{n} {kind}"));
+            all.set_message(StateKind::ALL.into_iter().filter_map(count).collect::<Vec<_>>().join(", "));
         }
         if let Some(line) = self.bars.get_mut(&job) {
             if let Some(name) = name {
@@ -108,16 +108,18 @@ fn news(event: &JobEvent) -> String {
     }
 }
 
-/// Waits for jobs to end.
+/// Waits for jobs to end. Elsewhere than on a terminal nothing is shown, and nothing but the ends is asked for.
 pub(super) async fn wait(
     client: &Client,
     jobs: &[JobId],
     submission: Option<SubmissionId>,
     limit: Option<Duration>,
-) -> anyhow::Result<Vec<JobView>> {
+) -> anyhow::Result<Waited> {
     let mut lines = Lines::new(jobs);
-    let ended = client
-        .wait(jobs, submission, limit, |change| match change {
+    let ends = !std::io::stderr().is_terminal();
+    let waited = client
+        .wait_for(Wait { jobs, submission, limit, ends }, |change| match change {
+            _ if ends => {}
             Change::Seen(job) => lines.show(job.job_id, job.state, Some(&job.name), &remark(job)),
             Change::Progress(progress) => lines.show_progress(progress),
             Change::Event(event) => lines.show(event.job_id, event.state, None, &news(&event.event)),
@@ -125,5 +127,5 @@ pub(super) async fn wait(
         .await;
     lines.bars.values().for_each(|line| line.bar.finish());
     lines.all.iter().for_each(ProgressBar::finish);
-    Ok(ended?)
+    Ok(waited?)
 }

@@ -62,7 +62,7 @@ pub(super) async fn run(args: ResolveArgs, context: &Context) -> anyhow::Result<
     let request = ResolveRequest { batch_id, verdict, by: submitter(), reason: args.reason };
     let job = client.resolve(args.id, &request).await?;
     if context.output.is_json() {
-        context.output.json(&ended::line(&job))?;
+        context.output.json(&ended::line(&(&job).into()))?;
     } else {
         context.output.line(&format!("job {} is {}", job.job_id, job.state))?;
     }

@@ -26,7 +26,7 @@ pub(super) async fn run(args: RetryArgs, context: &Context) -> anyhow::Result<Ex
     let mut code = ExitCode::SUCCESS;
     for id in args.ids {
         match client.retry(id, args.with_dependents).await {
-            Ok(job) if context.output.is_json() => context.output.json(&ended::line(&job))?,
+            Ok(job) if context.output.is_json() => context.output.json(&ended::line(&(&job).into()))?,
             Ok(job) => context.output.line(&format!("job {id} is {}", job.state))?,
             Err(error) if error.is_unreachable() => return Err(error.into()),
             Err(error) => {

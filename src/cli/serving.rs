@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use crate::http::{self, AppState, Limits};
 use crate::store::Store;
 use crate::store::blobs::BlobStore;
 use crate::store::logs::LogStore;
+use crate::worker::Halt;
 
 /// How often the engine looks at its clock.
 const TICK: Duration = Duration::from_millis(250);
@@ -178,20 +179,53 @@ pub(super) fn make_private(directory: &std::path::Path) -> anyhow::Result<()> {
 /// Says true on the first SIGTERM or SIGINT; on the second the process ends at once.
 pub(super) fn until_signal() -> anyhow::Result<watch::Receiver<bool>> {
     let (stop, shutdown) = watch::channel(false);
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let mut signals = Signals::new()?;
     tokio::spawn(async move {
-        for round in 0.. {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if round > 0 {
-                std::process::exit(130);
-            }
-            tracing::info!("stopping; a second signal ends the program at once");
-            stop.send_replace(true);
-        }
+        signals.next().await;
+        tracing::info!("stopping; a second signal ends the program at once");
+        stop.send_replace(true);
+        signals.next().await;
+        std::process::exit(130);
     });
     Ok(shutdown)
+}
+
+/// Tells a worker to drain on the first SIGTERM or SIGINT, to give back what it has on the second; on the third the process
+/// ends at once.
+pub(super) fn until_halt() -> anyhow::Result<watch::Receiver<Halt>> {
+    let (stop, halt) = watch::channel(Halt::No);
+    let mut signals = Signals::new()?;
+    tokio::spawn(async move {
+        signals.next().await;
+        tracing::info!("draining; a second signal gives back what is not published yet");
+        stop.send_replace(Halt::Drain);
+        signals.next().await;
+        tracing::info!("giving back what is not published yet; a third signal ends the program at once");
+        stop.send_replace(Halt::Now);
+        signals.next().await;
+        std::process::exit(130);
+    });
+    Ok(halt)
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -12,7 +12,7 @@ use super::context::Context;
 use super::failure::{FAILED, Usage, tell};
 use super::payload::{Origin, last_segment, parse_old};
 use super::{ended, progress, spec_file, upload};
-use crate::client::ClientError;
+use crate::client::{ClientError, Waited};
 use crate::domain::digest::{Checksum, Sha256Digest};
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::spec::{
@@ -21,6 +21,9 @@ use crate::domain::job::spec::{
 use crate::domain::job::state::StateKind;
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::protocol::SubmitReply;
+
+/// Failed jobs whose logs are shown: each costs a request, and nobody reads more.
+const MOST_LOGS: usize = 10;
 
 /// Arguments of `conveyor submit`.
 #[derive(Debug, Args)]
@@ -222,13 +225,20 @@ async fn wait(reply: &SubmitReply, client: &crate::client::Client, context: &Con
     let ids: Vec<JobId> = reply.jobs.iter().map(|job| job.job_id).collect();
     // A job that was there before may be of another submission.
     let submission = reply.jobs.iter().all(|job| job.created).then_some(reply.submission_id);
-    let mut ended = progress::wait(client, &ids, submission, context.config.wait_limit()).await?;
+    let Waited { mut ended, unknown } = progress::wait(client, &ids, submission, context.config.wait_limit()).await?;
     // Whoever reads only the end should read of the failure.
     ended.sort_by_key(|job| job.state != StateKind::Succeeded);
+    let mut logs = MOST_LOGS;
     for job in &ended {
-        ended::announce(job, client, context.output).await?;
+        ended::announce(job, client, context.output, logs > 0).await?;
+        if job.state == StateKind::Failed {
+            logs = logs.saturating_sub(1);
+        }
     }
-    let good = ended.iter().all(|job| job.state == StateKind::Succeeded);
+    for id in &unknown {
+        tell(&format!("error: job {id} is no longer known to {}", client.url()));
+    }
+    let good = unknown.is_empty() && ended.iter().all(|job| job.state == StateKind::Succeeded);
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser};
 
 use super::failure::{CONFIG, FAILED, UNREACHABLE, USAGE, code, describe};
 use super::*;
-use crate::client::stub::{Reply, Stub, event_text, job_json};
+use crate::client::stub::{Reply, Stub, ended_text, job_json};
 use crate::domain::job::spec::{JobSpec, Payload, Source};
 
 const JOB: &str = "01900000-0000-7000-8000-000000000001";
@@ -199,7 +199,7 @@ async fn waiting_for_a_job_that_fails_is_a_failure_and_reads_its_log() {
     let stub = Stub::start(move |_, request| {
         let path = request.line.split(' ').nth(1).unwrap().to_owned();
         match path.as_str() {
-            path if path.ends_with("/events") => Reply::Events(event_text(9, JOB, SUBMISSION, r#""released""#, "queued")),
+            path if path.starts_with("/api/v1/watch") => Reply::Events(ended_text(JOB, failed)),
             path if path.contains("/log?tail=") => Reply::Headers(200, "", "line\n".repeat(30)),
             path if path.starts_with("/api/v1/jobs?") => {
                 Reply::Json(201, format!(r#"{{"submission_id":"{SUBMISSION}","jobs":[{{"job_id":"{JOB}","state":"queued","created":true}}]}}"#))
@@ -215,15 +215,21 @@ async fn waiting_for_a_job_that_fails_is_a_failure_and_reads_its_log() {
 
 #[tokio::test]
 async fn a_failed_job_is_an_answer_and_an_unknown_one_a_failure() {
-    let stub = Stub::start(|_, request| {
-        if request.line.ends_with(JOB) {
-            Reply::Json(200, job_json(JOB, SUBMISSION, r#""failed","failure":{"code":"x","message":"y"}"#))
+    let failed = r#""failed","failure":{"code":"x","message":"y"}"#;
+    let stub = Stub::start(move |_, request| {
+        if request.line.ends_with("/watch") {
+            Reply::Events(ended_text(JOB, failed))
+        } else if request.line.ends_with(JOB) {
+            Reply::Json(200, job_json(JOB, SUBMISSION, failed))
         } else {
             Reply::Json(404, r#"{"error":{"code":"unknown_job","message":"no","hint":""}}"#.into())
         }
     })
     .await;
     assert!(is(against(&stub.url, &["check", "-w", "-i", JOB]).await.unwrap(), 0));
+    assert!(is(against(&stub.url, &["check", "-w", "-e", "-i", JOB]).await.unwrap(), 0));
+    let lines = ["POST /api/v1/watch", "POST /api/v1/watch", &format!("GET /api/v1/jobs/{JOB}")].map(str::to_owned);
+    assert_eq!(stub.lines(), lines, "one stream, and each job once where all of it is wanted");
     assert!(is(against(&stub.url, &["check", "-i", JOB, OTHER]).await.unwrap(), FAILED));
     assert_eq!(code(&against(&stub.url, &["check", "-i", "x"]).await.unwrap_err()), USAGE);
 }

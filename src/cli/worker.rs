@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::context::Context;
-use super::failure::tell;
+use super::failure::{NOTHING_CAME, tell};
 use super::{serving, working};
 use crate::config::WorkerFlags;
+use crate::worker::{Ended, Once};
 
 /// Arguments of `conveyor worker`.
 #[derive(Debug, Args)]
@@ -31,6 +33,12 @@ pub(super) struct WorkerArgs {
     /// Where its lock is kept
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Take one batch and end after it: exit code 0 however its jobs ended
+    #[arg(long)]
+    once: bool,
+    /// With --once, how long to wait for a batch; exit code 75 where none came [default: for ever]
+    #[arg(long, value_name = "SECONDS", requires = "once")]
+    wait: Option<u64>,
 }
 
 impl WorkerArgs {
@@ -51,7 +59,13 @@ impl WorkerArgs {
 
 /// Runs the worker until it is told to stop.
 pub(super) async fn run(args: WorkerArgs, context: &Context) -> anyhow::Result<ExitCode> {
+    let once = args.once.then(|| Once { wait: args.wait.map(Duration::from_secs) });
     let config = context.config.worker(&args.flags(context))?;
-    working::run(config, serving::until_signal()?).await?;
-    Ok(ExitCode::SUCCESS)
+    Ok(match working::run(config, once, serving::until_halt()?).await? {
+        Ended::Told | Ended::Once => ExitCode::SUCCESS,
+        Ended::NothingCame => {
+            tell("note: nothing came; exit code 75");
+            ExitCode::from(NOTHING_CAME)
+        }
+    })
 }

@@ -7,19 +7,24 @@ use crate::client::Client;
 use crate::config::{Offers, WorkerConfig};
 use crate::payload::fetch::FetchLimits;
 use crate::publisher::native::NativePublisher;
-use crate::worker::{self, Account, WorkerSettings};
+use crate::worker::{self, Account, Ended, Halt, Once, WorkerSettings};
 
 /// The account that payloads run as where the worker is root and nothing is configured.
 const NOBODY: &str = "nobody";
 
-/// Runs a worker with the native publisher until `shutdown` says true.
-pub(super) async fn run(config: WorkerConfig, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
+/// Runs a worker with the native publisher until it is told to halt, or for one batch.
+pub(super) async fn run(
+    config: WorkerConfig,
+    once: Option<Once>,
+    halt: watch::Receiver<Halt>,
+) -> anyhow::Result<Ended> {
     let client = Client::new(&config.client.url, config.client.token)?;
     let publisher = NativePublisher::new(&config.repositories_dir, &config.keys_dir);
     let settings = WorkerSettings {
         node: config.node,
         fleet: config.fleet,
-        slots: config.slots,
+        // One batch takes one slot.
+        slots: if once.is_some() { 1 } else { config.slots },
         state_dir: config.state_dir,
         temp_dir: config.temp_dir,
         run_as: account(config.run_as.as_deref())?,
@@ -28,9 +33,11 @@ pub(super) async fn run(config: WorkerConfig, shutdown: watch::Receiver<bool>) -
             Offers::Http => None,
             Offers::Rabbitmq(broker) => Some(super::broker::settings(&broker)),
         },
+        repositories: config.repositories,
+        drain_timeout: config.drain_timeout,
+        once,
     };
-    worker::run(client, std::sync::Arc::new(publisher), settings, shutdown).await?;
-    Ok(())
+    Ok(worker::run(client, std::sync::Arc::new(publisher), settings, halt).await?)
 }
 
 /// The account of this name; `nobody` for a root worker that names none.

@@ -26,7 +26,7 @@ pub use error::ClientError;
 pub use events::{EventStream, StreamItem};
 pub use jobs::ListQuery;
 pub use logs::{LogPiece, LogStream};
-pub use wait::Change;
+pub use wait::{Change, Wait, Waited};
 
 use retry::Backoff;
 

@@ -15,6 +15,8 @@ use super::{CALL_TIMEOUT, Client, ClientError};
 const SILENCE: Duration = Duration::from_secs(45);
 /// How long a stream that was open once tries to come back: longer than an upgrade of the server takes.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// How long the end of a stream is waited for once its last event is here.
+const LAST_BYTES: Duration = Duration::from_secs(1);
 /// A connection that lived this long was a good one.
 const GOOD: Duration = Duration::from_secs(5);
 
@@ -34,6 +36,8 @@ pub(super) struct Sse {
     client: Client,
     action: &'static str,
     url: Url,
+    /// What is posted, where the route wants to be told more than fits its address.
+    body: Option<Bytes>,
     last_id: Option<String>,
     connection: Option<(Events, Instant)>,
     backoff: Backoff,
@@ -43,7 +47,20 @@ impl Sse {
     /// Connects with the first [`Sse::next`].
     pub(super) fn new(client: &Client, action: &'static str, url: Url) -> Self {
         let backoff = Backoff::new(client.retry_for);
-        Self { client: client.clone(), action, url, last_id: None, connection: None, backoff }
+        Self { client: client.clone(), action, url, body: None, last_id: None, connection: None, backoff }
+    }
+
+    /// The same with JSON that is posted with each connection.
+    pub(super) fn with_body(mut self, json: Bytes) -> Self {
+        self.body = Some(json);
+        self
+    }
+
+    /// Reads the end of a stream whose last event was seen, so that its connection can be used again.
+    pub(super) async fn finish(mut self) {
+        if let Some((mut events, _)) = self.connection.take() {
+            let _ = tokio::time::timeout(LAST_BYTES, events.next()).await;
+        }
     }
 
     /// Waits for what comes next. It may be dropped and called again without losing anything.
@@ -103,7 +120,14 @@ impl Sse {
     }
 
     async fn connect(&mut self) -> Result<(), (ClientError, Option<Duration>)> {
-        let mut request = self.client.request(Method::GET, self.url.clone()).header("accept", "text/event-stream");
+        let mut request = match &self.body {
+            None => self.client.request(Method::GET, self.url.clone()),
+            Some(json) => {
+                let request = self.client.request(Method::POST, self.url.clone()).body(json.clone());
+                request.header("content-type", "application/json")
+            }
+        };
+        request = request.header("accept", "text/event-stream");
         if let Some(id) = &self.last_id {
             request = request.header("last-event-id", id);
         }

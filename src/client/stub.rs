@@ -132,3 +132,17 @@ pub(crate) fn event_text(number: u64, id: &str, submission: &str, event: &str, s
          \"at\":\"2026-01-02T03:04:05Z\",\"event\":{event},\"state\":\"{state}\"}}\n\n"
     )
 }
+
+/// How a job stands, as a stream of those who wait tells it.
+pub(crate) fn standing_text(number: Option<u64>, id: &str, state: &str) -> String {
+    let kind = state.split(',').next().unwrap();
+    let number = number.map(|number| format!("id: {number}\n")).unwrap_or_default();
+    format!(
+        "{number}event: standing\ndata: {{\"job_id\":\"{id}\",\"name\":\"demo\",\"state\":{kind},\"status\":{{\"state\":{state}}},\"attempt\":1}}\n\n"
+    )
+}
+
+/// All that the stream tells of jobs that have ended before they are asked about.
+pub(crate) fn ended_text(id: &str, state: &str) -> String {
+    standing_text(None, id, state) + "id: 9\nevent: synced\ndata: {}\n\nid: 9\nevent: end\ndata: {}\n\n"
+}

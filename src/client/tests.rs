@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::stub::{Reply, Stub, event_text, job_json};
+use super::stub::{Reply, Stub, ended_text, event_text, job_json, standing_text};
 use super::*;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::ids::JobId;
@@ -183,32 +183,34 @@ async fn a_log_is_followed_over_a_lost_connection_to_its_end() {
 }
 
 #[tokio::test]
-async fn waiting_registers_first_and_survives_a_restart() {
+async fn waiting_survives_a_restart_and_goes_on_where_it_was() {
     let done = r#""succeeded","revision":7,"root_hash":"ab""#;
-    let stub = Stub::start(move |number, request| match (number, request.line.ends_with("/events")) {
-        (0, true) => Reply::Events(event_text(4, JOB, SUBMISSION, r#""submitted","waiting":false"#, "queued")),
-        (1, false) => Reply::Json(200, job_json(JOB, SUBMISSION, r#""queued""#)),
-        (2, true) => Reply::Cut,
-        (3, true) => Reply::Events(": up again\n\n".to_owned()),
-        (_, false) => Reply::Json(200, job_json(JOB, SUBMISSION, done)),
-        _ => Reply::Cut,
+    let stub = Stub::start(move |number, _| match number {
+        0 => Reply::Events(
+            standing_text(None, JOB, r#""queued""#)
+                + "id: 3\nevent: synced\ndata: {}\n\n"
+                + &event_text(4, JOB, SUBMISSION, r#""dependencies_met""#, "queued"),
+        ),
+        1 => Reply::Cut,
+        2 => Reply::Events(": up again\n\n".to_owned()),
+        _ => Reply::Events(standing_text(Some(8), JOB, done) + "id: 8\nevent: end\ndata: {}\n\n"),
     })
     .await;
     let mut seen = Vec::new();
-    let ended = stub
-        .client()
-        .wait(&[id(JOB)], Some(SUBMISSION.parse().unwrap()), None, |change| {
-            seen.push(match change {
-                Change::Seen(view) => view.state,
-                Change::Event(event) => event.state,
-                Change::Progress(progress) => panic!("{progress:?}"),
-            });
-        })
-        .await
-        .unwrap();
-    assert_eq!(ended[0].state, StateKind::Succeeded);
+    let wait = Wait { jobs: &[id(JOB)], submission: Some(SUBMISSION.parse().unwrap()), limit: None, ends: false };
+    let client = stub.client();
+    let waited = client.wait_for(wait, |change| {
+        seen.push(match change {
+            Change::Seen(job) => job.state,
+            Change::Event(event) => event.state,
+            Change::Progress(progress) => panic!("{progress:?}"),
+        });
+    });
+    let waited = waited.await.unwrap();
+    assert_eq!((waited.ended[0].state, waited.unknown), (StateKind::Succeeded, vec![]));
     assert_eq!(seen, [StateKind::Queued, StateKind::Queued, StateKind::Succeeded]);
-    assert!(stub.requests()[2].head.contains("last-event-id: 4"));
+    assert_eq!(stub.lines(), vec![format!("GET /api/v1/watch?submission={SUBMISSION}"); 4]);
+    assert!(stub.requests()[1..].iter().all(|request| request.head.contains("last-event-id: 4")));
 }
 
 #[tokio::test]
@@ -219,62 +221,69 @@ async fn progress_is_passed_on_and_costs_neither_a_look_nor_the_place() {
             "event: progress\ndata: {{\"job_id\":\"{JOB}\",\"attempt\":1,\"step\":\"{step}\",\"files\":2,\"bytes\":9}}\n\n"
         )
     };
-    let stub = Stub::start(move |number, request| match (number, request.line.ends_with("/events")) {
-        (0, true) => {
-            let submitted = event_text(4, JOB, SUBMISSION, r#""submitted","waiting":false"#, "queued");
-            Reply::Events(submitted + &progress("staging") + &progress("of a newer server"))
-        }
-        (1, false) => Reply::Json(200, job_json(JOB, SUBMISSION, r#""queued""#)),
-        (2, true) => Reply::Events(": up again\n\n".to_owned()),
-        (_, false) => Reply::Json(200, job_json(JOB, SUBMISSION, done)),
-        _ => Reply::Cut,
+    let stub = Stub::start(move |number, _| match number {
+        0 => Reply::Events(
+            standing_text(None, JOB, r#""queued""#)
+                + "id: 4\nevent: synced\ndata: {}\n\n"
+                + &progress("staging")
+                + &progress("of a newer server"),
+        ),
+        _ => Reply::Events(ended_text(JOB, done)),
     })
     .await;
     let mut told = Vec::new();
-    let submission = Some(SUBMISSION.parse().unwrap());
     let (client, jobs) = (stub.client(), [id(JOB)]);
-    let waiting = client.wait(&jobs, submission, None, |change| {
+    let wait = Wait { jobs: &jobs, submission: None, limit: None, ends: false };
+    let waiting = client.wait_for(wait, |change| {
         if let Change::Progress(of) = change {
             told.push((of.job_id, of.progress.files, of.progress.bytes));
         }
     });
-    assert_eq!(waiting.await.unwrap()[0].state, StateKind::Succeeded);
+    assert_eq!(waiting.await.unwrap().ended[0].state, StateKind::Succeeded);
     assert_eq!(told, [(id(JOB), 2, 9)]);
-    assert!(stub.requests()[2].head.contains("last-event-id: 4"));
+    assert!(stub.requests()[1].head.contains("last-event-id: 4"));
+    assert_eq!(stub.requests()[1].body, format!(r#"{{"jobs":["{JOB}"],"ends":false}}"#).as_bytes());
 }
 
 #[tokio::test]
-async fn an_old_end_is_not_believed() {
-    let failed = r#""failed","failure":{"code":"x","message":"y"}"#;
-    let old = event_text(
-        1,
-        JOB,
-        SUBMISSION,
-        r#""attempt_failed","failure":{"code":"x","message":"y"},"retry_at":null"#,
-        "failed",
-    );
-    let stub = Stub::start(move |number, request| match (number, request.line.ends_with("/events")) {
-        (0, true) => Reply::Events(format!("{old}event: reset\ndata: {{}}\n\n")),
-        (1 | 2, false) => Reply::Json(200, job_json(JOB, SUBMISSION, r#""queued""#)),
-        (_, false) => Reply::Json(200, job_json(JOB, SUBMISSION, failed)),
-        _ => Reply::Cut,
+async fn an_old_end_is_not_believed_and_a_reset_forgets_all() {
+    let (failed, done) =
+        (r#""failed","failure":{"code":"x","message":"y"}"#, r#""succeeded","revision":7,"root_hash":"ab""#);
+    let stub = Stub::start(move |number, _| match number {
+        0 => Reply::Events(standing_text(None, JOB, failed) + &standing_text(None, OTHER, failed)),
+        _ => Reply::Events("event: reset\ndata: {}\n\n".to_owned() + &ended_text(JOB, done)),
     })
     .await;
-    let ended = stub.client().wait(&[id(JOB)], Some(SUBMISSION.parse().unwrap()), None, |_| {}).await.unwrap();
-    assert_eq!(ended[0].state, StateKind::Failed);
-    assert_eq!(stub.lines().len(), 4, "the state after the connection, after the old end and after the reset");
+    let wait = Wait { jobs: &[id(JOB), id(OTHER), id(JOB)], submission: None, limit: None, ends: true };
+    let waited = stub.client().wait_for(wait, |_| {}).await.unwrap();
+    assert_eq!(
+        waited.ended.iter().map(|job| (job.job_id, job.state)).collect::<Vec<_>>(),
+        [(id(JOB), StateKind::Succeeded)]
+    );
+    assert_eq!(stub.lines().len(), 2);
+    assert!(!stub.requests()[1].head.contains("last-event-id"), "without `synced` all is told again");
 }
 
 #[tokio::test]
-async fn waiting_for_an_unknown_job_is_refused() {
-    let stub = Stub::start(|_, _| Reply::Json(404, refusal("unknown_job"))).await;
-    let error = stub.client().wait(&[id(JOB), id(OTHER)], None, None, |_| {}).await.unwrap_err();
+async fn an_unknown_job_keeps_nobody_waiting() {
+    let done = r#""succeeded","revision":7,"root_hash":"ab""#;
+    let unknown = format!("event: unknown\ndata: {{\"job_id\":\"{OTHER}\"}}\n\n");
+    let stub = Stub::start(move |_, request| match request.line.starts_with("POST /api/v1/watch") {
+        true => Reply::Events(unknown.clone() + &ended_text(JOB, done)),
+        false => Reply::Json(404, refusal("unknown_job")),
+    })
+    .await;
+    let jobs = [id(JOB), id(OTHER)];
+    let wait = Wait { jobs: &jobs, submission: None, limit: None, ends: true };
+    let waited = stub.client().wait_for(wait, |_| {}).await.unwrap();
+    assert_eq!((waited.ended[0].job_id, waited.unknown), (id(JOB), vec![id(OTHER)]));
+    let error = stub.client().wait(&jobs, None, None, |_| {}).await.unwrap_err();
     assert_eq!(error.code(), Some("unknown_job"));
 }
 
 #[tokio::test]
 async fn waiting_ends_with_its_limit() {
-    let stub = Stub::start(|_, _| Reply::Json(200, job_json(JOB, SUBMISSION, r#""queued""#))).await;
+    let stub = Stub::start(|_, _| Reply::Events(standing_text(None, JOB, r#""queued""#))).await;
     let error = stub.client().wait(&[id(JOB)], None, Some(Duration::from_millis(1)), |_| {}).await.unwrap_err();
     assert!(matches!(error, ClientError::WaitedTooLong { pending: 1, jobs: 1, .. }));
 }

@@ -13,6 +13,7 @@ use crate::domain::protocol::{
     ClaimReply, ClaimRequest, FindingRequest, HeartbeatReply, HeartbeatRequest, IntentRequest, LogPosition, OfferList,
     OutcomeRequest, PinRequest,
 };
+use crate::domain::worker::WorkerList;
 
 /// How much longer than the server's own wait an answer may take.
 const OFFERS_GRACE: Duration = Duration::from_secs(15);
@@ -51,6 +52,12 @@ impl Client {
         let url = self.route(&["workers", "heartbeat"]);
         self.call("send the heartbeat", Repeat::Always, || self.request(Method::POST, url.clone()).json(heartbeat))
             .await
+    }
+
+    /// All workers that the server heard of.
+    pub async fn workers(&self) -> Result<WorkerList, ClientError> {
+        let url = self.route(&["workers"]);
+        self.call("list the workers", Repeat::Always, || self.request(Method::GET, url.clone())).await
     }
 
     /// Asks for the permission to publish. 409 means no: abort.

@@ -8,6 +8,7 @@ use super::ConfigError;
 use super::broker::BrokerTable;
 use super::value::Setting;
 use crate::domain::fleet::Repositories;
+use crate::domain::names::RepositoryName;
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -87,6 +88,8 @@ pub(super) struct WorkerTable {
     pub(super) keys_dir: Setting<PathBuf>,
     pub(super) run_as: Setting<String>,
     pub(super) offers: Setting<String>,
+    pub(super) repositories: Option<Vec<RepositoryName>>,
+    pub(super) drain_timeout_s: Setting<u32>,
 }
 
 /// The old program's RabbitMQ.

@@ -8,6 +8,7 @@ use super::secret::read_token_file;
 use super::value::Setting;
 use super::{BrokerConfig, Config, ConfigError};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
+use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
 use crate::domain::retention::Retention;
 use crate::domain::token::Token;
@@ -15,6 +16,7 @@ use crate::domain::token::Token;
 const DEFAULT_PORT: u16 = 8080;
 const DEFAULT_MAX_BLOB_BYTES: u64 = 64 << 30;
 const DEFAULT_SLOTS: u32 = 4;
+const DEFAULT_DRAIN_S: u32 = 60;
 
 /// Flags that every client command has.
 #[derive(Debug, Clone, Default)]
@@ -114,6 +116,10 @@ pub struct WorkerConfig {
     pub run_as: Option<String>,
     /// How offers come.
     pub offers: Offers,
+    /// The repositories that it serves; those that are there where not said.
+    pub repositories: Option<Vec<RepositoryName>>,
+    /// How long what it has may go on when it is told to end.
+    pub drain_timeout: Duration,
 }
 
 /// How a worker gets offers.
@@ -208,6 +214,10 @@ impl Config {
             keys_dir: path(&file.keys_dir, "/etc/cvmfs/keys"),
             run_as: file.run_as.get().cloned(),
             offers: self.offers()?,
+            repositories: file.repositories.clone(),
+            drain_timeout: Duration::from_secs(
+                ranged("[worker] drain_timeout_s", &file.drain_timeout_s, DEFAULT_DRAIN_S, 0, 86_400)?.into(),
+            ),
         })
     }
 

@@ -15,7 +15,9 @@ pub mod progress;
 pub mod protocol;
 pub mod retention;
 pub mod share;
+pub mod standing;
 #[cfg(test)]
 mod tests;
 pub mod token;
 pub mod tree;
+pub mod worker;

@@ -17,6 +17,7 @@ use crate::domain::job::state::{JobState, StateKind};
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::outcome::{Finding, JobOutcome};
 use crate::domain::progress::{ProgressReport, ProgressView};
+use crate::domain::worker::WorkerAbout;
 
 /// One job, as everyone may see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -277,6 +278,9 @@ pub struct HeartbeatRequest {
     /// Whether the broker delivers offers to it now, so that they are sent there.
     #[serde(default)]
     pub by_broker: bool,
+    /// What it is, what it can serve, and whether it is about to end.
+    #[serde(default)]
+    pub about: WorkerAbout,
 }
 
 /// A claim that a worker believes to hold.

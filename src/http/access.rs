@@ -69,6 +69,8 @@ pub(super) const TABLE: &[(Method, &str, Access)] = &[
     (Method::POST, "/api/v1/jobs/{id}/resolve", OPERATOR),
     (Method::GET, "/api/v1/jobs/{id}/events", READ),
     (Method::GET, "/api/v1/events", READ),
+    (Method::GET, "/api/v1/watch", READ),
+    (Method::POST, "/api/v1/watch", READ),
     (Method::GET, "/api/v1/jobs/{id}/log", READ),
     (Method::GET, "/api/v1/jobs/{id}/log/stream", READ),
     (Method::PUT, "/api/v1/blobs/{digest}", SUBMIT),
@@ -76,6 +78,7 @@ pub(super) const TABLE: &[(Method, &str, Access)] = &[
     (Method::GET, "/api/v1/fleets/{fleet}/offers", WORKER),
     (Method::POST, "/api/v1/batches/{batch}/claim", WORKER),
     (Method::POST, "/api/v1/workers/heartbeat", WORKER),
+    (Method::GET, "/api/v1/workers", READ),
     (Method::POST, "/api/v1/batches/{batch}/intent", WORKER),
     (Method::POST, "/api/v1/batches/{batch}/outcome", WORKER),
     (Method::POST, "/api/v1/batches/{batch}/finding", WORKER),
@@ -94,10 +97,11 @@ pub(super) const TABLE: &[(Method, &str, Access)] = &[
     (Method::GET, "/assets/{file}", Open),
     (Method::GET, "/", READ),
     (Method::GET, "/jobs/{id}", READ),
+    (Method::GET, "/workers", READ),
 ];
 
 /// Routes whose refusal is a page.
-const PAGES: &[&str] = &["/", "/jobs/{id}"];
+const PAGES: &[&str] = &["/", "/jobs/{id}", "/workers"];
 
 /// What a client is told that it lacks.
 pub(super) const CHALLENGE: &str = "Bearer realm=\"conveyor\"";

@@ -1,6 +1,7 @@
 //! What happens to jobs, as server-sent events. The event's number is its id, so that a client can go on where it was.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use super::Shared;
 use super::error::ApiError;
 use super::extract::{ApiPath, Params};
-use crate::app::AppError;
+use crate::app::{AppError, RecentEvent};
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::LoggedEvent;
 use crate::domain::progress::JobProgress;
@@ -77,7 +78,7 @@ pub(super) async fn of_job(
 /// The header that a browser sends when it comes back.
 pub(super) const LAST_EVENT_ID: &str = "last-event-id";
 
-fn after(params: &mut Params, headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+pub(super) fn after(params: &mut Params, headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     // SQLite counts to 2^63 only.
     let largest = u64::MAX / 2;
     let given = params.one("after")?.map(|after: u64| after.min(largest));
@@ -90,6 +91,15 @@ fn after(params: &mut Params, headers: &HeaderMap) -> Result<Option<u64>, ApiErr
             "send the id of the last event that came, or no such header",
         )
     })
+}
+
+/// Tells whether a number that a client gives is not of this database, or of a time of which events were pruned.
+pub(super) async fn is_foreign(state: &Shared, after: u64, last: u64) -> Result<bool, AppError> {
+    if after > 0 && after < state.engine.events_pruned_to().await? {
+        return Ok(true);
+    }
+    // A commit may be readable an instant before its number is announced.
+    Ok(after > last && state.engine.events(None, None, after - 1, 1).await?.is_empty())
 }
 
 async fn follow(
@@ -150,7 +160,7 @@ struct Feed {
     submission: Option<SubmissionId>,
     after: u64,
     committed: watch::Receiver<u64>,
-    ready: std::vec::IntoIter<LoggedEvent>,
+    ready: std::vec::IntoIter<Arc<RecentEvent>>,
     /// Nothing is left to be read until the next commit.
     is_drained: bool,
     progressed: watch::Receiver<u64>,
@@ -164,9 +174,8 @@ impl Feed {
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.ready.next() {
-                self.after = event.number;
-                let data = serde_json::to_string(&event).ok()?;
-                return Some(Event::default().event("job").id(event.number.to_string()).data(data));
+                self.after = event.event.number;
+                return Some(Event::default().event("job").id(self.after.to_string()).data(event.json()));
             }
             match self.read().await {
                 Ok(true) => {}
@@ -191,14 +200,29 @@ impl Feed {
             return Ok(false);
         }
         let seen = *self.committed.borrow_and_update();
+        // Who keeps up shares one reading of the database with all others.
+        if let Some(recent) = self.state.engine.recent_events(self.after).await? {
+            let events: Vec<_> = recent.events.into_iter().filter(|event| self.is_ours(&event.event)).collect();
+            self.is_drained = recent.to >= seen;
+            if events.is_empty() {
+                self.after = recent.to;
+            }
+            self.ready = events.into_iter();
+            return Ok(self.ready.len() > 0);
+        }
         let events = self.state.engine.events(self.job, self.submission, self.after, READ).await?;
         self.is_drained = events.is_empty();
         if self.is_drained {
             // Nothing up to there is ours, and it need not be searched again.
             self.after = self.after.max(seen);
         }
-        self.ready = events.into_iter();
+        self.ready = events.into_iter().map(RecentEvent::new).map(Arc::new).collect::<Vec<_>>().into_iter();
         Ok(self.ready.len() > 0)
+    }
+
+    fn is_ours(&self, event: &LoggedEvent) -> bool {
+        self.job.is_none_or(|job| job == event.job_id)
+            && self.submission.is_none_or(|submission| submission == event.submission_id)
     }
 
     fn next_progress(&mut self) -> Option<JobProgress> {

@@ -25,6 +25,8 @@ mod stall;
 mod tests;
 mod text;
 mod tokens;
+mod watch;
+mod worker_list;
 mod workers;
 
 use std::path::PathBuf;
@@ -115,12 +117,14 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(jobs::resolve))
         .routes(routes!(events::of_job))
         .routes(routes!(events::all))
+        .routes(routes!(watch::submission, watch::jobs))
         .routes(routes!(logs::log))
         .routes(routes!(log_stream::follow))
         .routes(routes!(blobs::put, blobs::get))
         .routes(routes!(workers::offers))
         .routes(routes!(workers::claim))
         .routes(routes!(workers::heartbeat))
+        .routes(routes!(worker_list::list))
         .routes(routes!(workers::intent))
         .routes(routes!(workers::outcome))
         .routes(routes!(workers::finding))
@@ -136,5 +140,6 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(login::form, login::enter))
         .routes(routes!(page::index))
         .routes(routes!(page::job::job))
+        .routes(routes!(page::workers::workers))
         .routes(routes!(page::asset))
 }

@@ -12,11 +12,12 @@ use super::log_stream::LogEnd;
 use super::routes;
 use crate::domain::progress::JobProgress;
 use crate::domain::protocol::ErrorBody;
+use crate::domain::standing::UnknownJob;
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Conveyor", description = "Jobs that publish into CernVM-FS repositories."),
-    components(schemas(ErrorBody, JobProgress, LogEnd)),
+    components(schemas(ErrorBody, JobProgress, LogEnd, UnknownJob)),
     security(("bearer" = [])),
     modifiers(&Bearer),
     tags(

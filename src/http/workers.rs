@@ -20,6 +20,8 @@ use crate::domain::protocol::{
 
 /// Largest piece of a log in bytes.
 pub(super) const LOG_PIECE: usize = 1024 * 1024;
+/// Most repositories that a worker can say it serves.
+const MAX_SERVED: usize = 10_000;
 /// The header that proves a claim where the body is raw.
 pub(super) const CLAIM_HEADER: &str = "conveyor-claim";
 
@@ -109,6 +111,13 @@ pub(super) async fn heartbeat(
     ApiJson(request): ApiJson<HeartbeatRequest>,
 ) -> Result<Json<HeartbeatReply>, ApiError> {
     check_node(&request.node)?;
+    let about = &request.about;
+    let names = [Some(&request.fleet), about.publisher.as_ref(), about.version.as_ref()];
+    let served = about.repositories.as_ref().map_or(0, Vec::len);
+    if !names.into_iter().flatten().all(|name| is_name(name)) || served > MAX_SERVED {
+        let message = "the worker's fleet, publisher, version or list of repositories cannot be shown";
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_worker", message, NAME_RULE));
+    }
     Ok(Json(state.engine.heartbeat(request).await?))
 }
 

@@ -144,6 +144,14 @@ pub trait Publisher: Send + Sync {
 
     /// Fences a batch whose worker was lost, then looks: after this call it is settled for ever.
     fn recover(&self, repository: &RepositoryName, key: &str) -> Result<Evidence, PublisherError>;
+
+    /// Its kind, for people.
+    fn kind(&self) -> &'static str;
+
+    /// The repositories that it could publish into now; nothing where it cannot tell.
+    fn repositories(&self) -> Option<Vec<RepositoryName>> {
+        None
+    }
 }
 
 /// An open transaction. Dropping it aborts it.

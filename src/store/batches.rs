@@ -65,6 +65,14 @@ impl Db<'_> {
         Ok(statement.query_row([fleet], |row| row.get(0))?)
     }
 
+    /// How many batches of a repository wait for a worker.
+    pub fn count_offers_of(&self, repository: &RepositoryName) -> Result<usize, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT count(*) FROM batches WHERE repository = ?1 AND state IN ('unsent', 'offered') AND state <> 'settled'")?;
+        Ok(statement.query_row([repository.as_str()], |row| row.get(0))?)
+    }
+
     fn batches(&self, condition: &str, params: impl rusqlite::Params) -> Result<Vec<Batch>, StoreError> {
         let mut statement =
             self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE {condition}"))?;

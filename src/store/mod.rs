@@ -14,6 +14,7 @@ pub mod logs;
 mod outbox;
 mod retention;
 mod schema;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod tokens;

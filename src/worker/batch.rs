@@ -62,7 +62,10 @@ pub(super) async fn run(worker: Arc<Worker>, batch: BatchId, claim: ClaimReply) 
     .await;
     // A lost claim is settled by recovery, except where the publish was made: that is evidence, and welcome late.
     if !lost || outcomes.iter().any(|outcome| matches!(outcome, Outcome::Succeeded { .. })) {
-        report(&worker, batch, &claim, outcomes).await;
+        let reporting = report(&worker, batch, &claim, outcomes);
+        if !worker.draining.report(reporting).await {
+            tracing::warn!(batch.id = %batch, "the worker ends without having reported; the server recovers the batch");
+        }
     }
     crate::crash::point("worker.reported");
 }
@@ -162,6 +165,7 @@ async fn attempt(
     let (publisher, repository, key) = (Arc::clone(&worker.publisher), claim.repository.clone(), claim.key.clone());
     let message = message(claim);
     let staged_in = began.elapsed();
+    let publishing = worker.draining.publishing();
     let published = tokio::task::spawn_blocking(move || {
         let publishing = Instant::now();
         let settled = match transaction.publish(&message) {
@@ -171,6 +175,7 @@ async fn attempt(
         (settled, publishing.elapsed())
     })
     .await;
+    drop(publishing);
     crate::crash::point("worker.published");
     match published {
         Ok((Ok(revision), published_in)) => {

@@ -15,21 +15,18 @@ use crate::domain::protocol::{HeartbeatRequest, RecoverRequest};
 /// Pause after a heartbeat that was not answered.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
 
+/// How long the last heartbeat may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// Beats for ever. Ends only when this worker must not go on: the server knows a later life of this node.
 pub(super) async fn run(worker: Arc<Worker>, recover: UnboundedSender<RecoverRequest>) -> WorkerError {
     let client = worker.client.with_retry_for(Duration::ZERO);
     loop {
-        let request = HeartbeatRequest {
-            node: worker.settings.node.clone(),
-            instance: worker.instance,
-            fleet: worker.settings.fleet.clone(),
-            free_slots: worker.free_slots(),
-            claims: worker.held.claims(),
-            by_broker: worker.by_broker.load(Ordering::Relaxed),
-        };
+        let request = request(&worker);
         let asked = Instant::now();
         let pause = match client.heartbeat(&request).await {
             Ok(reply) => {
+                worker.registered.send_replace(true);
                 worker.held.confirm(asked, Duration::from_secs(reply.expires_in_s.into()));
                 for batch in reply.cancel {
                     worker.held.stop(batch, Stop::Release);
@@ -56,5 +53,25 @@ pub(super) async fn run(worker: Arc<Worker>, recover: UnboundedSender<RecoverReq
         };
         // What the server must know at once does not wait.
         let _ = tokio::time::timeout(pause, worker.beat.notified()).await;
+    }
+}
+
+fn request(worker: &Worker) -> HeartbeatRequest {
+    HeartbeatRequest {
+        node: worker.settings.node.clone(),
+        instance: worker.instance,
+        fleet: worker.settings.fleet.clone(),
+        free_slots: worker.free_slots(),
+        claims: worker.held.claims(),
+        by_broker: worker.by_broker.load(Ordering::Relaxed),
+        about: worker.about(),
+    }
+}
+
+/// Says that this worker has nothing left and goes, so that nobody misses it. Tried once: it is a courtesy.
+pub(super) async fn last(worker: &Worker) {
+    let client = worker.client.with_retry_for(Duration::ZERO);
+    if let Ok(Err(error)) = tokio::time::timeout(GOODBYE, client.heartbeat(&request(worker))).await {
+        tracing::debug!(error = &error as &dyn std::error::Error, "the server does not hear that this worker ends");
     }
 }

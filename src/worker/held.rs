@@ -1,6 +1,7 @@
 //! The batches that this worker holds, and how long it may believe that it does.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub(super) struct Held {
     taken: Mutex<HashSet<BatchId>>,
     batches: Mutex<HashMap<BatchId, Entry>>,
     confirmed: Mutex<Option<Confirmed>>,
+    /// All must stop, also what is claimed from now on.
+    stopping: AtomicBool,
 }
 
 /// A batch that is ours. When this is dropped, also by a panic, its claim is no longer kept alive, and it can be recovered.
@@ -74,7 +77,8 @@ impl Held {
 
     /// Notes a claim; the receiver hears when it must be stopped.
     pub(super) fn insert(&self, batch: BatchId, token: String) -> watch::Receiver<Stop> {
-        let (stop, receiver) = watch::channel(Stop::No);
+        let first = if self.stopping.load(Ordering::SeqCst) { Stop::Release } else { Stop::No };
+        let (stop, receiver) = watch::channel(first);
         self.batches().insert(batch, Entry { token, stop, step: None });
         receiver
     }
@@ -113,6 +117,7 @@ impl Held {
     }
 
     pub(super) fn stop_all(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
         let all: Vec<_> = self.batches().keys().copied().collect();
         all.into_iter().for_each(|batch| self.stop(batch, Stop::Release));
     }
@@ -192,6 +197,8 @@ mod tests {
         held.stop(batch(1), Stop::Lost);
         held.stop_all();
         assert_eq!(*stop.borrow(), Stop::Lost);
+        // A claim that was on its way when all were stopped.
+        assert_eq!(*held.insert(batch(2), "token".into()).borrow(), Stop::Release);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! One worker runs on a node at a time (a lock in its state directory). All it knows is in memory: what a lost life left
 //! behind is found out from the repository, on request of the server.
 
+mod about;
 mod batch;
+mod drain;
 mod failure;
 mod fence;
 mod heartbeat;
@@ -26,9 +28,12 @@ use tokio::task::JoinSet;
 use crate::broker::rabbitmq;
 use crate::client::{Client, ClientError};
 use crate::domain::ids::InstanceId;
+use crate::domain::names::RepositoryName;
 use crate::domain::protocol::{ClaimRequest, Offer};
 use crate::payload::fetch::{FetchLimits, Fetcher};
 use crate::publisher::Publisher;
+use drain::Draining;
+pub use drain::Halt;
 pub use failure::WorkerError;
 use held::Held;
 use offers::{Came, Receipt};
@@ -52,6 +57,30 @@ pub struct WorkerSettings {
     pub fetch: FetchLimits,
     /// Where offers come from; the server is asked for them where there is no broker.
     pub broker: Option<rabbitmq::Settings>,
+    /// The repositories that it serves; those that its publisher finds where not said.
+    pub repositories: Option<Vec<RepositoryName>>,
+    /// How long what it has may go on when it is told to drain.
+    pub drain_timeout: Duration,
+    /// Whether it ends after one batch.
+    pub once: Option<Once>,
+}
+
+/// A worker for one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Once {
+    /// How long it waits for one; for ever where not said.
+    pub wait: Option<Duration>,
+}
+
+/// Why a worker ended that had no reason to complain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Told,
+    /// Its one batch is over, however that ended.
+    Once,
+    /// Nothing came in the time that it was to wait.
+    NothingCame,
 }
 
 /// A user and a group.
@@ -84,16 +113,19 @@ struct Worker {
     by_broker: AtomicBool,
     /// Wakes the heartbeat.
     beat: Notify,
+    served: about::Served,
+    draining: Draining,
+    /// Whether the server has heard of this worker: before, it does not know what may be offered to it.
+    registered: watch::Sender<bool>,
 }
 
-/// Runs until `shutdown` says true (then what is staged is given back and what is being published is finished), or until
-/// the worker must not go on.
+/// Runs until it is told to halt, until its one batch is over, or until the worker must not go on.
 pub async fn run(
     client: Client,
     publisher: Arc<dyn Publisher>,
     settings: WorkerSettings,
-    mut shutdown: watch::Receiver<bool>,
-) -> Result<(), WorkerError> {
+    mut halt: watch::Receiver<Halt>,
+) -> Result<Ended, WorkerError> {
     let _lock = lock(&settings.state_dir)?;
     clear(&settings.temp_dir)?;
     let worker = Arc::new(Worker {
@@ -105,8 +137,12 @@ pub async fn run(
         slots: Arc::new(Semaphore::new(settings.slots as usize)),
         by_broker: AtomicBool::new(false),
         beat: Notify::new(),
+        served: about::Served::default(),
+        draining: Draining::default(),
+        registered: watch::Sender::new(false),
         settings,
     });
+    worker.look().await;
     tracing::info!(
         worker.name = worker.settings.node,
         fleet = worker.settings.fleet,
@@ -116,9 +152,10 @@ pub async fn run(
 
     // Tasks end with this set, also when this future is dropped.
     let mut tasks = JoinSet::new();
-    let mut heartbeats = JoinSet::new();
+    let (mut heartbeats, mut looking) = (JoinSet::new(), JoinSet::new());
     let (recover, mut to_recover) = tokio::sync::mpsc::unbounded_channel();
     heartbeats.spawn(heartbeat::run(Arc::clone(&worker), recover));
+    looking.spawn(Arc::clone(&worker).keep_looking());
     // One request goes on while other things happen: to give it up would lose what is on its way in the answer, and the
     // server offers that again only when the offer's time is over.
     let (came, mut by_broker) = tokio::sync::mpsc::unbounded_channel();
@@ -127,21 +164,29 @@ pub async fn run(
         receiving.spawn(offers::receive(Arc::clone(&worker), settings, came));
     }
     let mut offers = Box::pin(worker.next_offers());
+    let once = worker.settings.once;
+    let mut nothing_came = std::pin::pin!(waited_long(once));
     let result = loop {
         tokio::select! {
             biased;
-            _ = shutdown.wait_for(|stop| *stop) => break Ok(()),
+            _ = halt.wait_for(|halt| *halt != Halt::No) => break Ok(Ended::Told),
             ended = heartbeats.join_next() => break match ended {
                 Some(Ok(error)) => Err(error),
                 Some(Err(panic)) => Err(WorkerError::Panicked(panic.to_string())),
-                None => Ok(()),
+                None => Ok(Ended::Told),
             },
-            Some(request) = to_recover.recv() => drop(tasks.spawn(recover::run(Arc::clone(&worker), request))),
+            Some(request) = to_recover.recv() => {
+                let recovering = recover::run(Arc::clone(&worker), request);
+                tasks.spawn(async move { recovering.await; false });
+            }
             Some(ended) = tasks.join_next() => {
-                if let Err(panic) = ended {
-                    tracing::error!(error = %panic, "a batch's task panicked; its claim expires and the batch is recovered");
+                note_panic(&ended);
+                if once.is_some() && ended.unwrap_or(true) {
+                    break Ok(Ended::Once);
                 }
             }
+            // One that is being claimed is not nothing.
+            () = &mut nothing_came, if worker.held.taken_count() == 0 => break Ok(Ended::NothingCame),
             came = &mut offers => {
                 for came in came {
                     tasks.spawn(Arc::clone(&worker).take(came));
@@ -153,12 +198,28 @@ pub async fn run(
         }
     };
     drop(offers);
-    worker.held.stop_all();
-    if !tasks.is_empty() {
-        tracing::info!(batches = tasks.len(), "worker stops; what is being published is finished first");
+    drop(by_broker);
+    let at_once = result.is_err() || *halt.borrow() == Halt::Now;
+    drain::drain(&worker, &mut tasks, &mut receiving, halt, at_once).await;
+    if result.is_ok() {
+        heartbeat::last(&worker).await;
     }
-    while tasks.join_next().await.is_some() {}
     result
+}
+
+/// Ends when a worker for one batch has waited for it as long as it was to.
+async fn waited_long(once: Option<Once>) {
+    match once.and_then(|once| once.wait) {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Complains about a task that failed.
+fn note_panic(ended: &Result<bool, tokio::task::JoinError>) {
+    if let Err(panic) = ended {
+        tracing::error!(error = %panic, "a batch's task panicked; its claim expires and the batch is recovered");
+    }
 }
 
 impl Worker {
@@ -167,6 +228,8 @@ impl Worker {
         if self.settings.broker.is_some() {
             return std::future::pending().await;
         }
+        let mut registered = self.registered.subscribe();
+        let _ = registered.wait_for(|registered| *registered).await;
         let Ok(first) = Arc::clone(&self.slots).acquire_owned().await else { return std::future::pending().await };
         let mut permits = vec![first];
         permits.extend(std::iter::from_fn(|| Arc::clone(&self.slots).try_acquire_owned().ok()));
@@ -185,18 +248,33 @@ impl Worker {
         }
     }
 
-    /// Claims an offered batch and runs it to its end.
-    async fn take(self: Arc<Self>, came: Came) {
+    /// Claims an offered batch and runs it to its end; tells whether it was ours.
+    async fn take(self: Arc<Self>, came: Came) -> bool {
         let Came { offer, permit, receipt } = came;
-        if let Some(_taken) = self.held.take(offer.batch_id) {
-            self.claim(&offer, receipt.as_ref()).await;
+        let mut was_ours = false;
+        if self.draining.has_begun() {
+            return false;
         }
-        // In this order: the acknowledgement lets the next offer come, which needs the slot.
-        drop(permit);
+        if !self.serves(&offer.repository) {
+            // A server that has just begun may not know yet, and RabbitMQ never does.
+            tracing::debug!(batch.id = %offer.batch_id, repository = %offer.repository, "an offer for a repository that is not served here");
+            receipt.as_ref().inspect(|receipt| receipt.gone());
+        } else if let Some(_taken) = self.held.take(offer.batch_id) {
+            was_ours = self.claim(&offer, receipt.as_ref()).await;
+        }
+        if was_ours && self.settings.once.is_some() {
+            // Nothing must come behind it.
+            permit.forget();
+        } else {
+            // In this order: the acknowledgement lets the next offer come, which needs the slot.
+            drop(permit);
+        }
         drop(receipt);
+        was_ours
     }
 
-    async fn claim(self: &Arc<Self>, offer: &Offer, receipt: Option<&Receipt>) {
+    /// Tells whether the claim was granted, once its batch has ended.
+    async fn claim(self: &Arc<Self>, offer: &Offer, receipt: Option<&Receipt>) -> bool {
         let request =
             ClaimRequest { generation: offer.generation, node: self.settings.node.clone(), instance: self.instance };
         let client = match receipt {
@@ -210,6 +288,7 @@ impl Worker {
                 }
                 crate::crash::point("worker.claimed");
                 batch::run(Arc::clone(self), offer.batch_id, claim).await;
+                return true;
             }
             Err(ClientError::Refused { status: 409 | 404, detail, .. }) => {
                 if let Some(receipt) = receipt {
@@ -224,9 +303,13 @@ impl Worker {
                 tracing::warn!(batch.id = %offer.batch_id, error = &error as &dyn std::error::Error, "cannot claim the batch; the server will offer it again");
             }
         }
+        false
     }
 
     fn free_slots(&self) -> u32 {
+        if self.draining.has_begun() {
+            return 0;
+        }
         // Permits tell something else: those of the request that waits for offers are free for the server.
         self.settings.slots.saturating_sub(u32::try_from(self.held.taken_count()).unwrap_or(u32::MAX))
     }

@@ -5,7 +5,6 @@
 //! before its batch has ended or [`SHORT`] is over, since its acknowledgement would let the next one come.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -74,17 +73,17 @@ impl Drop for Receipt {
     }
 }
 
-/// Receives offers by RabbitMQ, for ever.
-pub(super) async fn receive(worker: Arc<Worker>, settings: Settings, to: UnboundedSender<Came>) -> Infallible {
+/// Receives offers by RabbitMQ until the worker takes no more.
+pub(super) async fn receive(worker: Arc<Worker>, settings: Settings, to: UnboundedSender<Came>) {
     let mut pause = Pause::default();
     let mut was_warned = false;
     loop {
         // Offers that could not be claimed would go round and round, and end as dead letters.
-        while !worker.held.hears() {
+        while !worker.held.hears() && !worker.draining.has_begun() {
             tokio::time::sleep(LOOK / 4).await;
         }
         let began = Instant::now();
-        let Err(error) = consume(&worker, &settings, &to).await;
+        let Err(error) = consume(&worker, &settings, &to).await else { return };
         let pause = pause.next(began.elapsed());
         if was_warned && began.elapsed() < LOOK {
             tracing::debug!("still no offers by the broker: {error}");
@@ -92,7 +91,10 @@ pub(super) async fn receive(worker: Arc<Worker>, settings: Settings, to: Unbound
             tracing::warn!(broker = settings.address(), "no offers by the broker; trying again: {error}");
         }
         was_warned = true;
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = worker.draining.begun() => return,
+        }
     }
 }
 
@@ -126,11 +128,7 @@ struct Consuming<'a> {
     window: usize,
 }
 
-async fn consume(
-    worker: &Arc<Worker>,
-    settings: &Settings,
-    to: &UnboundedSender<Came>,
-) -> Result<Infallible, BrokerError> {
+async fn consume(worker: &Arc<Worker>, settings: &Settings, to: &UnboundedSender<Came>) -> Result<(), BrokerError> {
     let inbox = Inbox::open(settings, &worker.settings.fleet).await?;
     let (tell, fates) = unbounded_channel();
     let pending = HashMap::new();
@@ -144,6 +142,8 @@ async fn consume(
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            // What was not claimed goes to others with the connection.
+            () = worker.draining.begun() => return consuming.acknowledge_claimed().await,
             received = consuming.inbox.next() => consuming.pass_on(received?, true).await,
             Some((number, fate)) = consuming.fates.recv() => consuming.settle(number, fate).await?,
             _ = look.tick() => {
@@ -208,6 +208,10 @@ impl Consuming<'_> {
         for received in rest {
             self.pass_on(received, false).await;
         }
+        self.acknowledge_claimed().await
+    }
+
+    async fn acknowledge_claimed(&mut self) -> Result<(), BrokerError> {
         let claimed: Vec<u64> =
             self.pending.iter().filter(|(_, pending)| pending.claimed.is_some()).map(|(number, _)| *number).collect();
         for number in claimed {

@@ -15,3 +15,5 @@ mod simulation;
 mod state;
 mod tidy;
 mod trees;
+mod waiting;
+mod workers;

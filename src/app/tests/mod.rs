@@ -6,6 +6,7 @@ mod batches;
 mod fleets;
 mod resolve;
 mod retention;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -100,10 +101,14 @@ impl Rig {
     }
 
     async fn submit(&self) -> JobId {
+        self.submit_to(REPOSITORY).await
+    }
+
+    async fn submit_to(&self, repository: &str) -> JobId {
         let id = JobId(Uuid::now_v7());
         let spec: JobSpec = serde_json::from_value(serde_json::json!({
             "id": id, "name": "one",
-            "work": {"kind": "publish", "repository": REPOSITORY, "payload": {"type": "empty"}},
+            "work": {"kind": "publish", "repository": repository, "payload": {"type": "empty"}},
         }))
         .unwrap();
         self.engine.submit(None, vec![spec]).await.unwrap();
@@ -162,6 +167,7 @@ impl Rig {
             free_slots: 1,
             claims: Vec::new(),
             by_broker: false,
+            about: Default::default(),
         };
         self.engine.heartbeat(request).await.unwrap().recover.iter().map(|batch| batch.batch_id).collect()
     }

@@ -20,6 +20,7 @@ use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
 use crate::domain::retention::Retention;
 use crate::domain::token::Token;
+use crate::worker::Halt;
 use place::Place;
 
 /// A worker that dies with its server is soon back with it; nothing is gained by waiting longer.
@@ -75,7 +76,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
     let url = format!("http://{address}");
     place.write_client_config(&url)?;
 
-    let (end_worker, worker_shutdown) = watch::channel(false);
+    let (end_worker, halt) = watch::channel(Halt::No);
     let worker = WorkerConfig {
         client: ClientConfig { url: url.clone(), token: Some(Token::new(&place.token)?) },
         node: "dev".into(),
@@ -87,8 +88,10 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         keys_dir: place.keys_dir(),
         run_as: None,
         offers: Offers::Http,
+        repositories: None,
+        drain_timeout: Duration::ZERO,
     };
-    let mut working = tokio::spawn(working::run(worker, worker_shutdown));
+    let mut working = tokio::spawn(working::run(worker, None, halt));
     announce(&place, &url, context)?;
 
     let mut stop = signalled.clone();
@@ -107,7 +110,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         ended = &mut working => Err(ended.map_err(anyhow::Error::from).flatten().err().unwrap_or_else(|| anyhow::anyhow!("the worker ended"))),
         result = demo => result,
     };
-    end_worker.send_replace(true);
+    end_worker.send_replace(Halt::Now);
     if !working.is_finished() {
         working.await??;
     }

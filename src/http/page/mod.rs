@@ -1,6 +1,7 @@
 //! The page for people: made here, complete without JavaScript; a script of ours only keeps it fresh.
 
 pub(in crate::http) mod job;
+pub(in crate::http) mod workers;
 
 use askama::Template;
 use axum::extract::State;

@@ -15,6 +15,7 @@ mod progress;
 mod roles;
 mod socket;
 mod tokens;
+mod watch;
 mod worker;
 
 use std::sync::Arc;
@@ -171,6 +172,14 @@ impl Server {
         let response = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Sse(response.into_body().into_data_stream().eventsource().map(Result::unwrap).boxed())
+    }
+
+    /// Opens a stream of events by a request with a body.
+    pub(super) async fn stream_of(&self, path: &str, body: Value) -> Sse {
+        let request = request("POST", path).header("content-type", "application/json");
+        let response = self.router.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
         Sse(response.into_body().into_data_stream().eventsource().map(Result::unwrap).boxed())
     }
 

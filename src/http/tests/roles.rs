@@ -22,6 +22,8 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/jobs/{id}/resolve", "operator admin"),
     ("GET", "/api/v1/jobs/{id}/events", "read submit operator admin"),
     ("GET", "/api/v1/events", "read submit operator admin"),
+    ("GET", "/api/v1/watch", "read submit operator admin"),
+    ("POST", "/api/v1/watch", "read submit operator admin"),
     ("GET", "/api/v1/jobs/{id}/log", "read submit operator admin"),
     ("GET", "/api/v1/jobs/{id}/log/stream", "read submit operator admin"),
     ("PUT", "/api/v1/blobs/{digest}", "submit operator admin"),
@@ -30,6 +32,7 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("GET", "/api/v1/fleets/{fleet}/offers", "worker admin"),
     ("POST", "/api/v1/batches/{batch}/claim", "worker admin"),
     ("POST", "/api/v1/workers/heartbeat", "worker admin"),
+    ("GET", "/api/v1/workers", "read submit operator admin"),
     ("POST", "/api/v1/batches/{batch}/intent", "worker admin"),
     ("POST", "/api/v1/batches/{batch}/outcome", "worker admin"),
     ("POST", "/api/v1/batches/{batch}/finding", "worker admin"),
@@ -49,6 +52,7 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("GET", "/assets/{file}", "all"),
     ("GET", "/", "read submit operator admin"),
     ("GET", "/jobs/{id}", "read submit operator admin"),
+    ("GET", "/workers", "read submit operator admin"),
 ];
 
 /// A route's path with something in place of its parameters; `id` is that of a job.

@@ -134,6 +134,19 @@ impl Publisher for NativePublisher {
             Evidence::Published(Revision { number: tag.revision, root_hash: tag.root_hash.to_string() })
         }))
     }
+
+    fn kind(&self) -> &'static str {
+        "native"
+    }
+
+    /// Those in its directory. One that cannot be read has none: their jobs are better off elsewhere, or later.
+    fn repositories(&self) -> Option<Vec<RepositoryName>> {
+        let entries = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let name = |entry: std::fs::DirEntry| RepositoryName::new(entry.file_name().into_string().ok()?).ok();
+        let mut found: Vec<_> = entries.filter_map(name).filter(|name| self.stratum0(name).exists()).collect();
+        found.sort_unstable();
+        Some(found)
+    }
 }
 
 /// Seconds since 1970: the only place in the native publisher that looks at a clock.

@@ -183,6 +183,19 @@ impl Server {
         Worker { process: Daemon::start(&mut self.worker_command(node, state, more)) }
     }
 
+    /// A worker with more slots than one.
+    pub(crate) fn worker_of_slots(&self, node: &str, slots: u32) -> Worker {
+        let mut command = self.worker_command(node, node, &[]);
+        command.args(["--slots", &slots.to_string()]);
+        Worker { process: Daemon::start(&mut command) }
+    }
+
+    /// A worker for one batch.
+    pub(crate) fn worker_once(&self, node: &str, more: &[&str]) -> Worker {
+        let mut command = self.worker_command(node, node, &[]);
+        Worker { process: Daemon::start(command.arg("--once").args(more)) }
+    }
+
     /// A worker that dies at a named point.
     pub(crate) fn worker_dying_at(&self, node: &str, point: &str) -> Worker {
         Worker { process: Daemon::start(self.worker_command(node, node, &[]).env("CONVEYOR_CRASH_AT", point)) }
@@ -191,19 +204,8 @@ impl Server {
     fn worker_command(&self, node: &str, state: &str, more: &[&str]) -> Command {
         let path = |name: &str| self.base.path().join(name).into_os_string().into_string().unwrap();
         let (state, temporary) = (path(&format!("worker-{state}")), path(&format!("tmp-{state}")));
-        let arguments = [
-            "--url",
-            self.url(),
-            "worker",
-            "--slots",
-            "1",
-            "--node",
-            node,
-            "--state-dir",
-            &state,
-            "--temp-dir",
-            &temporary,
-        ];
+        let arguments =
+            ["--url", self.url(), "worker", "--node", node, "--state-dir", &state, "--temp-dir", &temporary];
         self.program.command(&[more, &arguments].concat())
     }
 
@@ -239,7 +241,7 @@ fn config_text(base: &Path, worker: &str) -> String {
     let path = |name: &str| -> PathBuf { base.join(name) };
     format!(
         "[client]\ntoken_file = {token:?}\n\n[server]\nstate_dir = {server:?}\ntoken_file = {token:?}\ntokens = [{tokens:?}]\nclaim_expiry_s = 5\n\n\
-         [worker]\nrepositories_dir = {repositories:?}\nkeys_dir = {keys:?}\ntoken_file = {token:?}\n{worker}\n\n[repositories.\"{REPOSITORY}\"]\n[repositories.\"{OTHER}\"]\n",
+         [worker]\nrepositories_dir = {repositories:?}\nkeys_dir = {keys:?}\ntoken_file = {token:?}\nslots = 1\n{worker}\n\n[repositories.\"{REPOSITORY}\"]\n[repositories.\"{OTHER}\"]\n",
         token = path("token"),
         tokens = path("tokens.toml"),
         server = path("server"),

@@ -69,11 +69,16 @@ impl Daemon {
         until("the end of a process", || self.poll())
     }
 
-    /// Asks it to end and waits until it has.
-    pub(crate) fn terminate(&mut self) -> ExitStatus {
+    /// Asks it to end.
+    pub(crate) fn signal(&mut self) {
         if self.poll().is_none() {
             kill(self.pid(), Signal::SIGTERM).unwrap();
         }
+    }
+
+    /// Asks it to end and waits until it has.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.signal();
         self.wait()
     }
 

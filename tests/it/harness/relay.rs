@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Passes bytes between clients and one address, until it is told otherwise.
@@ -16,6 +16,10 @@ struct State {
     /// What the other side says is swallowed.
     mute: AtomicBool,
     closed: AtomicBool,
+    /// Connections that were passed.
+    connections: AtomicUsize,
+    /// Bytes of the answers that were passed.
+    bytes: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -31,6 +35,7 @@ impl Relay {
                     break;
                 }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+                shared.connections.fetch_add(1, Ordering::SeqCst);
                 let mut open = shared.open.lock().unwrap();
                 for (from, to, can_be_mute) in [(&client, &server, false), (&server, &client, true)] {
                     open.push(from.try_clone().unwrap());
@@ -50,6 +55,16 @@ impl Relay {
     /// Whether answers are swallowed from now on; connections that stand are meant, too.
     pub(crate) fn mute(&self, mute: bool) {
         self.state.mute.store(mute, Ordering::SeqCst);
+    }
+
+    /// How many connections were passed.
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes of answers were passed.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.state.bytes.load(Ordering::SeqCst)
     }
 
     /// Cuts all connections; new ones are passed.
@@ -77,6 +92,9 @@ fn copy(mut from: TcpStream, mut to: TcpStream, can_be_mute: bool, state: &State
         }
         if to.write_all(&buffer[..count]).is_err() {
             break;
+        }
+        if can_be_mute {
+            state.bytes.fetch_add(count as u64, Ordering::SeqCst);
         }
     }
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));

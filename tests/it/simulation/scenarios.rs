@@ -73,6 +73,7 @@ impl Tester {
             free_slots: 1,
             claims: vec![],
             by_broker: false,
+            about: Default::default(),
         };
         block_on(self.engine.heartbeat(beat)).unwrap();
         let offers = block_on(self.engine.take_offers("default", "n", self.instance, 1)).unwrap();

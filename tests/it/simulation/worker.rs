@@ -112,6 +112,7 @@ impl Worker {
                 free_slots: u32::try_from(SLOTS.saturating_sub(self.tasks.len())).unwrap(),
                 claims: self.tasks.iter().filter_map(held).collect(),
                 by_broker: false,
+                about: Default::default(),
             })
         };
         let Some(reply) = self.beat.ask(env, request) else { return };
