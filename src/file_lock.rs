@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 /// they do or are dead, too.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Pause between two looks.
+/// Pause between two looks of somebody who will not wait for ever.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Takes a file's lock, which is held until the file is closed, also by death. [`Errno::EWOULDBLOCK`] means that somebody
@@ -24,6 +24,22 @@ pub(crate) fn exclusive(mut file: File) -> Result<Flock<File>, Errno> {
             Err((_, why)) => return Err(why),
         };
         std::thread::sleep(PAUSE);
+    }
+}
+
+/// Takes a file's lock, or fails at once with [`Errno::EWOULDBLOCK`] where somebody else has it.
+pub(crate) fn now(file: File) -> Result<Flock<File>, Errno> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, why)| why)
+}
+
+/// Takes a file's lock however long that takes: the kernel wakes this thread when nobody holds it any more. Blocks.
+pub(crate) fn wait(mut file: File) -> Result<Flock<File>, Errno> {
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusive) {
+            Ok(lock) => return Ok(lock),
+            Err((file, Errno::EINTR)) => file,
+            Err((_, why)) => return Err(why),
+        };
     }
 }
 

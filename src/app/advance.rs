@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::app::AppError;
+use crate::app::{AppError, readable_batch, readable_job};
 use crate::domain::dependencies::{Readiness, readiness};
 use crate::domain::ids::BatchId;
 use crate::domain::job::Job;
@@ -48,16 +48,16 @@ pub(super) fn end_unclaimed(
 }
 
 /// A batch of whose jobs none is left has nothing to do; whoever holds its offer will hear so.
-fn dissolve_if_empty(tx: &mut Tx<'_>, id: BatchId) -> Result<(), StoreError> {
-    let Some(mut batch) = tx.batch(id)? else { return Ok(()) };
+fn dissolve_if_empty(tx: &mut Tx<'_>, id: BatchId) -> Result<(), AppError> {
+    let Some(mut batch) = readable_batch(tx, id)? else { return Ok(()) };
     for member in &batch.jobs {
-        let state = tx.job(member.job_id)?.map(|job| job.progress.state);
+        let state = readable_job(tx, member.job_id)?.map(|job| job.progress.state);
         if matches!(state, Some(JobState::Offered { batch }) if batch == id) {
             return Ok(());
         }
     }
     batch.state = BatchState::Settled;
-    tx.update_batch(&batch)
+    Ok(tx.update_batch(&batch)?)
 }
 
 /// Applies an event; a job that becomes ready gets its place behind those that are.
@@ -82,11 +82,12 @@ fn apply(
     Ok(job)
 }
 
-fn release_dependents(tx: &mut Tx<'_>, now: Timestamp, dispatcher: &Dispatcher, ended: u64) -> Result<(), StoreError> {
+fn release_dependents(tx: &mut Tx<'_>, now: Timestamp, dispatcher: &Dispatcher, ended: u64) -> Result<(), AppError> {
     let mut ended = vec![ended];
     while let Some(seq) = ended.pop() {
         for id in tx.dependents(seq, StateKind::Waiting)? {
-            let Some(job) = tx.job(id)? else { continue };
+            // One that cannot be read waits for ever, and keeps nobody else waiting.
+            let Some(job) = readable_job(tx, id)? else { continue };
             let event = match readiness(tx.dependencies(job.seq)?) {
                 Readiness::Pending => continue,
                 Readiness::Met => JobEvent::DependenciesMet,

@@ -1,7 +1,7 @@
 //! Gives a batch to a worker.
 
 use crate::app::advance::advance;
-use crate::app::{AppError, Engine, batch_or_not_found, job_or_not_found};
+use crate::app::{AppError, Engine, batch_or_not_found, readable_job};
 use crate::domain::batch::{Batch, BatchError, BatchJob, BatchState, Claim};
 use crate::domain::ids::BatchId;
 use crate::domain::job::event::JobEvent;
@@ -41,7 +41,7 @@ impl Engine {
                 }
                 let mut jobs = Vec::with_capacity(batch.jobs.len());
                 for member in &batch.jobs {
-                    let mut job = job_or_not_found(tx, member.job_id)?;
+                    let Some(mut job) = readable_job(tx, member.job_id)? else { continue };
                     if is_new {
                         job = advance(
                             tx,
@@ -96,7 +96,7 @@ impl Engine {
 fn offered(tx: &Tx<'_>, batch: &Batch) -> Result<Vec<BatchJob>, AppError> {
     let mut offered = Vec::with_capacity(batch.jobs.len());
     for member in &batch.jobs {
-        let job = job_or_not_found(tx, member.job_id)?;
+        let Some(job) = readable_job(tx, member.job_id)? else { continue };
         if matches!(job.progress.state, JobState::Offered { batch: of } if of == batch.id) {
             offered.push(*member);
         }

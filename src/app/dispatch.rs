@@ -248,12 +248,11 @@ impl Dispatcher {
                 Ok(None) => {
                     return Err(StoreError::corrupt(format!("job {id}"), "it vanished while it was planned"));
                 }
-                Err(error @ StoreError::Corrupt { .. }) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, job.id = %id, "a damaged job is passed over; see conveyor check-db");
+                Err(error) => {
+                    tx.pass_over(error)?;
                     self.state().damaged.insert(id);
                     continue;
                 }
-                Err(error) => return Err(error),
             };
             let fleet = self.fleet(&job.spec.publish().repository);
             if let Some(shares) = self.state().shares.get_mut(fleet) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::app::advance::advance;
 use crate::app::resolve::compare;
-use crate::app::{AppError, Engine, batch_or_not_found, job_or_not_found};
+use crate::app::{AppError, Engine, batch_or_not_found, readable_job};
 use crate::domain::batch::{BatchError, BatchState};
 use crate::domain::ids::BatchId;
 use crate::domain::job::event::{Failure, JobEvent};
@@ -46,7 +46,7 @@ impl Engine {
                 _ => return Err(BatchError::NotNow { state: batch.state.as_str() }.into()),
             }
             for member in batch.jobs.clone() {
-                let job = job_or_not_found(tx, member.job_id)?;
+                let Some(job) = readable_job(tx, member.job_id)? else { continue };
                 let event = match &request.finding {
                     Finding::Published { revision, root_hash } => {
                         JobEvent::Succeeded { revision: *revision, root_hash: root_hash.clone(), outputs: Default::default() }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::app::progress::Member;
 use crate::app::workers::Worker;
-use crate::app::{AppError, Engine};
+use crate::app::{AppError, Engine, readable_job};
 use crate::domain::batch::{Batch, BatchState};
 use crate::domain::ids::BatchId;
 use crate::domain::job::state::{JobState, Phase};
@@ -50,7 +50,7 @@ impl Engine {
                     mine.iter().filter(|batch| batch.state.claim().is_some_and(|claim| claim.instance == instance))
                 {
                     for member in &batch.jobs {
-                        let Some(job) = db.job(member.job_id)? else { continue };
+                        let Some(job) = readable_job(db, member.job_id)? else { continue };
                         let JobState::Running { phase, cancel_requested, .. } = job.progress.state else { continue };
                         if phase == Phase::Staging && cancel_requested {
                             cancel.push(batch.id);

@@ -237,17 +237,19 @@ impl Engine {
         }
     }
 
-    /// Withdraws what is offered to a fleet that no longer serves the repository: nobody there may claim it any more.
+    /// Withdraws what is offered to a fleet that no longer serves the repository: nobody there may claim it any more. What
+    /// cannot be read is set aside.
     async fn withdraw_moved(&self) -> Result<(), StoreError> {
         let withdrawn = self
             .write(|tx, now, dispatcher| {
+                tx.set_unreadable_batches_aside()?;
                 for mut batch in tx.live_batches()? {
                     let moved = dispatcher.repositories.get(&batch.repository).is_some_and(|r| r.fleet != batch.fleet);
                     if !moved || !matches!(batch.state, BatchState::Unsent | BatchState::Offered { .. }) {
                         continue;
                     }
                     for member in &batch.jobs {
-                        let job = job_or_not_found(tx, member.job_id)?;
+                        let Some(job) = readable_job(tx, member.job_id)? else { continue };
                         if matches!(job.progress.state, JobState::Offered { batch: of } if of == batch.id) {
                             advance(tx, now, dispatcher, job, &JobEvent::OfferWithdrawn)?;
                         }
@@ -277,6 +279,22 @@ impl Engine {
 /// The job of this id, or the answer that there is none.
 fn job_or_not_found(db: &Db<'_>, id: JobId) -> Result<Job, AppError> {
     db.job(id)?.ok_or_else(|| AppError::NotFound { what: "job", id: id.to_string() })
+}
+
+/// The job of this id, where its row can be read: one that cannot is told, and must not hold up the rest of its batch.
+fn readable_job(db: &Db<'_>, id: JobId) -> Result<Option<Job>, AppError> {
+    match db.job(id) {
+        Ok(job) => Ok(job),
+        Err(error) => Ok(db.pass_over(error).map(|()| None)?),
+    }
+}
+
+/// The batch of this id, where its row can be read.
+fn readable_batch(db: &Db<'_>, id: BatchId) -> Result<Option<crate::domain::batch::Batch>, AppError> {
+    match db.batch(id) {
+        Ok(batch) => Ok(batch),
+        Err(error) => Ok(db.pass_over(error).map(|()| None)?),
+    }
 }
 
 /// The batch of this id, or the answer that there is none.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::app::advance::advance;
 use crate::app::dispatch::Dispatcher;
 use crate::app::resolve::compare;
-use crate::app::{AppError, Engine, batch_or_not_found, job_or_not_found};
+use crate::app::{AppError, Engine, batch_or_not_found, readable_job};
 use crate::domain::batch::{Batch, BatchError, BatchState};
 use crate::domain::ids::BatchId;
 use crate::domain::job::Job;
@@ -42,11 +42,13 @@ impl Engine {
                 }
                 let mut jobs = Vec::with_capacity(request.jobs.len());
                 for reported in &request.jobs {
-                    jobs.push(job_or_not_found(tx, reported.job_id)?);
+                    if let Some(job) = readable_job(tx, reported.job_id)? {
+                        jobs.push((job, reported));
+                    }
                 }
                 // The least that one of them may be together: how far a batch that fails was divided already.
-                let together = jobs.iter().map(|job| job.progress.together(job.spec.alone)).min().unwrap_or(1);
-                for (job, reported) in jobs.into_iter().zip(&request.jobs) {
+                let together = jobs.iter().map(|(job, _)| job.progress.together(job.spec.alone)).min().unwrap_or(1);
+                for (job, reported) in jobs {
                     let jitter = dispatcher.entropy.jitter();
                     let event = event(&batch, together, &job, now, &reported.outcome, jitter)?;
                     advance(tx, now, dispatcher, job, &event)?;
@@ -77,7 +79,7 @@ pub(super) fn lose(
     tx.update_batch(batch)?;
     let node = batch.state.node().unwrap_or_default().to_owned();
     for member in &batch.jobs {
-        let job = job_or_not_found(tx, member.job_id)?;
+        let Some(job) = readable_job(tx, member.job_id)? else { continue };
         if matches!(job.progress.state, JobState::Running { batch: of, .. } if of == batch.id) {
             advance(tx, now, dispatcher, job, &JobEvent::WorkerLost { node: node.clone() })?;
         }

@@ -8,10 +8,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::app::{AppError, Engine};
-use crate::broker::rabbitmq::{BrokerError, Outbox, Pause, Publication, Settings, Topology};
+use crate::broker::rabbitmq::{
+    BrokerError, Connection, Difference, Lane, Outbox, Pause, Publication, Settings, Topology,
+};
 use crate::broker::{Link, Status};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
 use crate::domain::ids::BatchId;
@@ -22,6 +25,10 @@ use crate::domain::protocol::Offer;
 const OFFERS_AT_ONCE: usize = 256;
 /// Events told together: one commit moves the cursor behind them.
 const EVENTS_AT_ONCE: usize = 500;
+/// How often each queue is asked for a sign of life.
+const LOOK_INTO_QUEUES: Duration = Duration::from_secs(60);
+/// The same, where it gave none.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How often the connection and the fleets are looked at where nothing happens.
 const LOOK: Duration = Duration::from_secs(1);
 /// Pause after the database could not be asked.
@@ -76,6 +83,7 @@ impl Engine {
             tracing::warn!("{} {}; see: conveyor broker check", difference.what, difference.why);
         }
         let note = outbox.differences().first().map(|difference| format!("{} {}", difference.what, difference.why));
+        status.forget_fleets();
         status.set(Link::Up, note.clone());
         tracing::info!(broker = settings.address(), "the broker is there; offers and events go out");
         let watching = async {
@@ -95,23 +103,58 @@ impl Engine {
             }
         };
         // One that fails takes the others with it: what is on its way is then sent again.
-        let (never, ..) =
-            tokio::try_join!(watching, self.send_offers(settings, &outbox), self.tell_events(settings, &outbox))?;
-        match never {}
+        let fleets = fleets(&self.dispatcher.repositories);
+        let sending = futures_util::future::try_join_all(fleets.iter().map(async |fleet| {
+            let doubt = Notify::new();
+            let keeping = async { Ok::<_, Broken>(keep_queue(settings, status, fleet, &doubt).await) };
+            tokio::try_join!(self.send_offers(settings, &outbox, status, fleet, &doubt), keeping)
+                .map(|(never, _)| never)
+        }));
+        tokio::try_join!(watching, sending, self.tell_events(settings, &outbox)).map(|(never, ..)| never)
     }
 
-    async fn send_offers(&self, settings: &Settings, outbox: &Outbox) -> Result<Infallible, Broken> {
+    /// Sends the offers of one fleet. What is wrong with its queue alone is told and mended here, while the others go on.
+    async fn send_offers(
+        &self,
+        settings: &Settings,
+        outbox: &Outbox,
+        status: &Status,
+        fleet: &str,
+        doubt: &Notify,
+    ) -> Result<Infallible, Broken> {
         let mut changed = self.broker.changed();
+        let (mut lane, mut pause) = (outbox.lane().await?, Pause::default());
         loop {
             changed.mark_unchanged();
             let workers = &self.dispatcher.workers;
-            for fleet in workers.fleets_by_broker() {
-                let reached = |repository: &RepositoryName| workers.broker_reaches(&fleet, repository);
-                let offers = self.unsent_offers(&fleet, OFFERS_AT_ONCE, reached).await?;
-                if !offers.is_empty() {
-                    // Given back where this is dropped on the way: then nobody knows whether they arrived.
-                    let mut back = GiveBack { engine: self, offers: ids(&offers) };
-                    self.send(settings, outbox, &offers, &mut back).await?;
+            let reached = |repository: &RepositoryName| workers.broker_reaches(fleet, repository);
+            let offers = match workers.fleets_by_broker().contains(fleet) {
+                true => self.unsent_offers(fleet, OFFERS_AT_ONCE, reached).await?,
+                false => Vec::new(),
+            };
+            if !offers.is_empty() {
+                // Given back where this is dropped on the way: then nobody knows whether they arrived.
+                let mut back = GiveBack { engine: self, offers: ids(&offers) };
+                match self.send(settings, outbox, &lane, &offers, &mut back).await {
+                    Ok(()) => {
+                        if status.set_fleet(fleet, None) {
+                            tracing::info!(fleet, "its queue takes offers again");
+                        }
+                        pause = Pause::default();
+                    }
+                    Err(Broken::Broker(error)) if outbox.connection().is_alive() => {
+                        drop(back);
+                        if status.set_fleet(fleet, Some(error.to_string())) {
+                            tracing::warn!(fleet, "its offers cannot be sent; trying again: {error}");
+                        }
+                        doubt.notify_one();
+                        // It may have been deleted.
+                        Topology::wanted(settings, [fleet]).declare(outbox.connection()).await?;
+                        lane = outbox.lane().await?;
+                        tokio::time::sleep(pause.next(Duration::ZERO)).await;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
                 }
             }
             // The fleets' workers change without a sign.
@@ -123,12 +166,13 @@ impl Engine {
         &self,
         settings: &Settings,
         outbox: &Outbox,
+        lane: &Lane,
         offers: &[Offer],
         back: &mut GiveBack<'_>,
     ) -> Result<(), Broken> {
         crate::crash::point("broker.before-send");
         let messages: Vec<_> = offers.iter().map(|offer| publication(settings, offer)).collect();
-        let results = outbox.send_offers(&messages).await;
+        let results = outbox.send_offers(lane, &messages).await;
         crate::crash::point("broker.sent");
         let (mut sent, mut failed) = (Vec::new(), None);
         for (offer, result) in offers.iter().zip(results) {
@@ -200,6 +244,49 @@ impl Engine {
             })
             .await
     }
+}
+
+/// Looks now and then, and when in doubt, whether a fleet's queue answers. A quorum queue without a leader takes nothing and
+/// gives nothing, and workers that cannot listen there say nothing either: then nobody would know.
+async fn keep_queue(settings: &Settings, status: &Status, fleet: &str, doubt: &Notify) -> Infallible {
+    let topology = Topology::wanted(settings, [fleet]);
+    let mut was_dead = false;
+    loop {
+        let dead = topology.leaderless(settings).await;
+        let pause = match dead.as_deref() {
+            Ok([first, ..]) => {
+                was_dead = true;
+                let told = format!("{} {}", first.what, first.why);
+                if status.set_fleet(fleet, Some(told.clone())) {
+                    tracing::warn!(fleet, "{told}; see: conveyor broker check");
+                }
+                if settings.single_node {
+                    tracing::warn!(fleet, "{} is deleted and made anew, since no other node can lead it", first.what);
+                    if let Err(error) = renew(settings, &topology, dead.as_deref().unwrap_or_default()).await {
+                        tracing::warn!(fleet, "it could not be made anew; trying again: {error}");
+                    }
+                }
+                LOOK_AGAIN
+            }
+            Ok([]) => {
+                if std::mem::take(&mut was_dead) && status.set_fleet(fleet, None) {
+                    tracing::info!(fleet, "its queue answers again");
+                }
+                LOOK_INTO_QUEUES
+            }
+            // Told by whoever watches the connection.
+            Err(_) => LOOK_AGAIN,
+        };
+        let _ = tokio::time::timeout(pause, doubt.notified()).await;
+    }
+}
+
+/// Deletes queues that do not answer and declares them anew. What was in them is made again when its time is over.
+async fn renew(settings: &Settings, topology: &Topology, dead: &[Difference]) -> Result<(), BrokerError> {
+    // Not that of the offers: a broker closes a connection for such a queue.
+    let connection = Connection::open(settings, "server").await?;
+    topology.delete(&connection, dead).await?;
+    topology.declare(&connection).await.map(drop)
 }
 
 /// Offers whose fate is open.

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::app::{AppError, Engine};
 use crate::domain::ids::JobId;
-use crate::domain::retention::{Retention, UNUSED_BLOB};
+use crate::domain::retention::{Retention, UNUSED_BLOB, VOID_TOKEN};
 use crate::store::blobs::StoredBlob;
 use crate::store::{BlobUse, Ended};
 
@@ -16,6 +16,8 @@ const JOBS_AT_ONCE: usize = 16;
 const LOGS_AT_ONCE: usize = 16;
 /// Blobs looked at in one step.
 const BLOBS_AT_ONCE: usize = 64;
+/// Tokens deleted in one commit.
+const TOKENS_AT_ONCE: usize = 64;
 /// Pages given back in one commit.
 const PAGES_AT_ONCE: u32 = 64;
 /// The two clocks may differ by this much over one interval.
@@ -31,6 +33,7 @@ pub struct Round {
 enum Stage {
     Jobs { before: Option<Timestamp>, after: Ended },
     Logs,
+    Tokens,
     Blobs { left: Option<Vec<(StoredBlob, BlobUse)>>, bytes: u64 },
     Space,
     LogSpace,
@@ -44,6 +47,8 @@ pub struct Pruned {
     pub jobs: u64,
     /// Jobs whose logs went.
     pub logs: u64,
+    /// Tokens that had been void for long.
+    pub tokens: u64,
     /// Blobs.
     pub blobs: u64,
     /// Bytes of blobs.
@@ -99,8 +104,12 @@ impl Engine {
                 round.pruned.jobs += self.prune_jobs(ended.into_iter().map(|(_, id)| id).collect(), limit).await?;
             }
             Stage::Logs => match self.prune_logs(retention, round.now).await? {
-                0 => round.stage = Stage::Blobs { left: None, bytes: 0 },
+                0 => round.stage = Stage::Tokens,
                 jobs => round.pruned.logs += jobs,
+            },
+            Stage::Tokens => match self.prune_tokens(round.now).await? {
+                0 => round.stage = Stage::Blobs { left: None, bytes: 0 },
+                tokens => round.pruned.tokens += tokens,
             },
             Stage::Blobs { left: left @ None, bytes } => {
                 let blobs = self.blobs_by_use().await?;
@@ -186,6 +195,15 @@ impl Engine {
         self.logs.remove(ended.into_iter().map(|(_, id)| id).collect()).await?;
         self.store.write(move |tx| Ok::<_, AppError>(tx.note_logs_pruned(last)?)).await?;
         Ok(count)
+    }
+
+    /// Forgets some tokens that have been void for long. Whoever shows one is refused as before, with less to be told.
+    async fn prune_tokens(&self, now: Timestamp) -> Result<u64, AppError> {
+        let Some(before) = earlier(now, VOID_TOKEN) else { return Ok(0) };
+        let prune = move |tx: &mut crate::store::Tx<'_>| Ok::<_, AppError>(tx.prune_tokens(before, TOKENS_AT_ONCE)?);
+        let pruned = self.store.write(prune).await?;
+        self.forget_tokens(&pruned);
+        Ok(pruned.len() as u64)
     }
 
     /// All blobs with who names them; those that were used last long ago come first.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::app::advance::{advance, end_unclaimed};
 use crate::app::outcome::lose;
-use crate::app::{AppError, Engine};
+use crate::app::{AppError, Engine, readable_batch, readable_job};
 use crate::domain::ids::BatchId;
 use crate::domain::job::event::JobEvent;
 use crate::domain::job::state::next;
@@ -28,8 +28,7 @@ impl Engine {
             self.write(move |tx, now, dispatcher| {
                 for id in due {
                     // It may have been cancelled meanwhile.
-                    if let Some(job) = tx
-                        .job(id)?
+                    if let Some(job) = readable_job(tx, id)?
                         .filter(|job| job.progress.state.kind() == crate::domain::job::state::StateKind::Backoff)
                     {
                         advance(tx, now, dispatcher, job, &JobEvent::BackoffEnded)?;
@@ -52,7 +51,7 @@ impl Engine {
         self.write(move |tx, now, dispatcher| {
             for id in past {
                 // It may have been claimed meanwhile.
-                if let Some(job) = tx.job(id)?
+                if let Some(job) = readable_job(tx, id)?
                     && next(Some(&job.progress), &JobEvent::DeadlinePassed).is_ok()
                 {
                     end_unclaimed(tx, now, dispatcher, job, &JobEvent::DeadlinePassed)?;
@@ -90,7 +89,8 @@ impl Engine {
         let over = batches.clone();
         self.write(move |tx, now, dispatcher| {
                 for id in batches {
-                    let Some(mut batch) = tx.batch(id)?.filter(|batch| batch.state.claim().is_some()) else { continue };
+                    let batch = readable_batch(tx, id)?.filter(|batch| batch.state.claim().is_some());
+                    let Some(mut batch) = batch else { continue };
                     lose(tx, now, dispatcher, &mut batch)?;
                     tracing::warn!(batch.id = %id, repository = %batch.repository, worker.node = batch.state.node(), "worker lost; its batch waits for that node");
                 }
@@ -109,7 +109,7 @@ impl Engine {
         let over = batches.clone();
         self.write(move |tx, _, _| {
             for id in batches {
-                if let Some(mut batch) = tx.batch(id)?
+                if let Some(mut batch) = readable_batch(tx, id)?
                     && batch.offer_again().is_ok()
                 {
                     tx.update_batch(&batch)?;

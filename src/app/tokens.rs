@@ -299,6 +299,15 @@ impl Engine {
         Ok(view)
     }
 
+    /// Forgets tokens that the database no longer has.
+    pub(super) fn forget_tokens(&self, ids: &[TokenId]) {
+        let mut state = self.keyring.state();
+        for id in ids {
+            state.stored.remove(id);
+            state.unsaved.remove(id);
+        }
+    }
+
     /// Stores when tokens were used last; called by the passing of time, and at the end.
     pub async fn save_token_use(&self) -> Result<(), AppError> {
         let used = std::mem::take(&mut self.keyring.state().unsaved);

@@ -1,5 +1,6 @@
 //! How the connection to the broker stands, for whoever is asked.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -47,11 +48,20 @@ pub struct Snapshot {
     pub since: Timestamp,
     /// Why, where that is known.
     pub reason: Option<String>,
+    /// Fleets whose queue takes nothing, and why; the others go on.
+    pub fleets: BTreeMap<String, String>,
 }
 
 impl Default for Status {
     fn default() -> Self {
-        Self { now: Mutex::new(Snapshot { link: Link::Connecting, since: Timestamp::now(), reason: None }) }
+        Self {
+            now: Mutex::new(Snapshot {
+                link: Link::Connecting,
+                since: Timestamp::now(),
+                reason: None,
+                fleets: BTreeMap::new(),
+            }),
+        }
     }
 }
 
@@ -72,6 +82,20 @@ impl Status {
         now.reason = reason;
         is_change
     }
+
+    /// Notes why a fleet's queue takes nothing, or that it does. `true` where that is news.
+    pub fn set_fleet(&self, fleet: &str, trouble: Option<String>) -> bool {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        match trouble {
+            Some(why) => now.fleets.insert(fleet.to_owned(), why).is_none(),
+            None => now.fleets.remove(fleet).is_some(),
+        }
+    }
+
+    /// Forgets the fleets' troubles: whatever they were, everything begins anew.
+    pub fn forget_fleets(&self) {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).fleets.clear();
+    }
 }
 
 #[cfg(test)]
@@ -84,8 +108,14 @@ mod tests {
         assert!(status.set(Link::Down, Some("one".into())));
         let since = status.snapshot().since;
         assert!(!status.set(Link::Down, Some("two".into())));
-        assert_eq!(status.snapshot(), Snapshot { link: Link::Down, since, reason: Some("two".into()) });
+        assert_eq!(
+            status.snapshot(),
+            Snapshot { link: Link::Down, since, reason: Some("two".into()), fleets: BTreeMap::new() }
+        );
         assert!(status.set(Link::Up, None));
         assert!(status.snapshot().since >= since);
+        assert!(status.set_fleet("one", Some("silent".into())) && !status.set_fleet("one", Some("nack".into())));
+        assert_eq!(status.snapshot().fleets["one"], "nack");
+        assert!(status.set_fleet("one", None) && !status.set_fleet("one", None));
     }
 }

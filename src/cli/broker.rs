@@ -58,6 +58,7 @@ pub(super) fn settings(config: &BrokerConfig) -> Settings {
         heartbeat_s: config.heartbeat_s,
         prefix: config.prefix.clone(),
         events_exchange: config.events_exchange.clone(),
+        single_node: config.single_node,
         delivery_limit: config.delivery_limit,
     }
 }
@@ -83,13 +84,14 @@ pub(super) async fn run(command: BrokerCommand, context: &Context) -> anyhow::Re
         }
         BrokerCommand::Declare(args) => {
             let mut differences = topology.declare(&connection).await?;
+            differences.extend(topology.leaderless(&settings).await?);
             if differences.iter().any(|difference| difference.must_be_deleted) && (args.force || config.single_node) {
                 topology.delete(&connection, &differences).await?;
                 differences = topology.declare(&connection).await?;
             }
             if differences.iter().any(|difference| difference.must_be_deleted) {
                 failure::tell(
-                    "hint: what differs is left as it is, since the broker may be a cluster; with --force it is deleted and made anew",
+                    "hint: what differs or has no leader is left as it is, since the broker may be a cluster; with --force it is deleted and made anew",
                 );
             }
             tell(&differences, &settings, context)?

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::client::ClientError;
 use crate::config::ConfigError;
+use crate::store::StoreError;
 
 /// The job or command failed.
 pub const FAILED: u8 = 1;
@@ -14,7 +15,7 @@ pub const USAGE: u8 = 2;
 pub const UNREACHABLE: u8 = 69;
 /// There was nothing to do, and there may be later (`EX_TEMPFAIL`).
 pub const NOTHING_CAME: u8 = 75;
-/// The configuration is wrong (`EX_CONFIG`): systemd's `RestartPreventExitStatus`.
+/// The configuration or the state is wrong (`EX_CONFIG`): systemd's `RestartPreventExitStatus`.
 pub const CONFIG: u8 = 78;
 
 /// A command line that clap accepts and that still makes no sense.
@@ -46,6 +47,10 @@ pub fn code(error: &anyhow::Error) -> u8 {
             return USAGE;
         }
         if cause.is::<ConfigError>() {
+            return CONFIG;
+        }
+        // A restart would find the same.
+        if let Some(StoreError::Damaged { .. } | StoreError::TooNew { .. }) = cause.downcast_ref() {
             return CONFIG;
         }
         match cause.downcast_ref::<ClientError>() {

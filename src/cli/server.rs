@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::context::Context;
-use super::serving;
+use super::serving::{self, Second};
 use crate::config::{ConfigError, ServerFlags};
 
 /// Arguments of `conveyor server`.
@@ -33,7 +33,7 @@ pub(super) async fn run(args: ServerArgs, context: &Context) -> anyhow::Result<E
                 .into();
         return Err(ConfigError::Value { key: "[server] token_file".into(), why }.into());
     }
-    let serving = serving::start(config, None, serving::until_signal()?).await?;
+    let serving = serving::start(config, None, Second::StandsBy, serving::until_signal()?).await?;
     for address in &serving.addresses {
         tracing::info!("listening on http://{address}");
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,9 +18,9 @@ use crate::app::{Engine, Pruned, Settings};
 use crate::config::ServerConfig;
 use crate::domain::retention::Retention;
 use crate::http::{self, AppState, Limits};
-use crate::store::Store;
 use crate::store::blobs::BlobStore;
 use crate::store::logs::LogStore;
+use crate::store::{Leadership, Store};
 use crate::worker::Halt;
 
 /// How often the engine looks at its clock.
@@ -33,15 +33,42 @@ const STEP_PAUSE: Duration = Duration::from_millis(2);
 pub(super) struct Serving {
     /// Where it listens.
     pub(super) addresses: Vec<SocketAddr>,
-    task: JoinHandle<()>,
+    task: JoinHandle<anyhow::Result<()>>,
 }
 
-/// Opens the state, binds the sockets and serves until `shutdown` says true.
+/// What a server does where another one leads on its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Second {
+    /// Waits, and leads when the other one is gone.
+    StandsBy,
+    /// Ends.
+    IsRefused,
+}
+
+/// What it takes to lead, and what was found to be right before.
+struct Candidate {
+    config: ServerConfig,
+    lists: TokenLists,
+    repositories_dir: Option<PathBuf>,
+    stop: CancellationToken,
+}
+
+/// A server that leads.
+struct Leader {
+    engine: Arc<Engine>,
+    router: axum::Router,
+    lists: TokenLists,
+    broker: Option<crate::broker::rabbitmq::Settings>,
+    retention: Retention,
+}
+
+/// Binds the sockets, opens the state and serves until `shutdown` says true.
 ///
 /// `repositories_dir`: repositories that are served at `/cvmfs/NAME/`, where there are any.
 pub(super) async fn start(
     config: ServerConfig,
     repositories_dir: Option<PathBuf>,
+    second: Second,
     mut shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<Serving> {
     if config.repositories.is_empty() {
@@ -49,64 +76,33 @@ pub(super) async fn start(
             "no repositories are configured: every job will be refused; add [repositories.\"NAME\"] to the configuration"
         );
     }
-    let lists = TokenLists::read(config.tokens)?;
+    let lists = TokenLists::read(config.tokens.clone())?;
     make_private(&config.state_dir)?;
-    let store = Store::open(&config.state_dir)?;
-    let logs = LogStore::open(&config.state_dir.join("logs.db"))?;
-    let blobs = BlobStore::open(&config.state_dir.join("blobs"), config.max_blob_bytes)?;
-    let broker = config.broker.as_ref().map(super::broker::settings);
-    let settings = Settings {
-        claim_expiry: config.claim_expiry,
-        batches: config.batches,
-        submitter_is_owner: config.submitter_is_owner,
-        ..Settings::default()
-    };
-    let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
-    let engine =
-        Arc::new(Engine::start(store, logs, Some(blobs), config.repositories, clock, entropy, settings).await?);
-    if let Some(token) = &config.token {
-        engine.set_bootstrap_token(token);
-    }
-    engine.set_file_tokens(lists.tokens());
-
     let mut listeners = Vec::new();
     for address in &config.listen {
         listeners.push(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?);
     }
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-    let stop = CancellationToken::new();
-    let state = AppState {
-        engine: Arc::clone(&engine),
-        anonymous_read: config.anonymous_read,
-        repositories_dir,
-        limits: Limits::default(),
-        shutdown: stop.clone(),
+    let leadership = match second {
+        Second::StandsBy => Leadership::take_now(&config.state_dir)?,
+        Second::IsRefused => Some(Leadership::take(&config.state_dir)?),
     };
-    let router = http::router(state);
-    let task = tokio::spawn(async move {
-        let sending = broker.map(|settings| {
-            let engine = Arc::clone(&engine);
-            tokio::spawn(async move { engine.drive_rabbitmq(&settings).await })
-        });
-        let ticking = tokio::spawn(tick(Arc::clone(&engine)));
-        let watching = tokio::spawn(lists.watch(Arc::clone(&engine)));
-        let pruning = tokio::spawn(prune(Arc::clone(&engine), config.retention));
-        let stopped = stop.clone();
-        let stopping = tokio::spawn(async move {
-            let _ = shutdown.wait_for(|stop| *stop).await;
-            stopped.cancel();
-        });
-        http::serve(listeners, router, Limits::default(), stop).await;
-        if let Some(sending) = sending {
-            sending.abort();
+    let stop = CancellationToken::new();
+    let candidate = Candidate { config, lists, repositories_dir, stop: stop.clone() };
+    let task = match leadership {
+        Some(leadership) => {
+            let leader = candidate.lead(leadership).await?;
+            let serving = http::serve(listeners, leader.router.clone(), Limits::default(), stop.clone());
+            tokio::spawn(async move {
+                leader.run_beside(serving).await;
+                Ok(())
+            })
         }
-        ticking.abort();
-        watching.abort();
-        pruning.abort();
-        stopping.abort();
-        if let Err(error) = engine.save_token_use().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "when tokens were used last could not be stored");
-        }
+        None => tokio::spawn(candidate.stand_by(listeners)),
+    };
+    tokio::spawn(async move {
+        let _ = shutdown.wait_for(|stop| *stop).await;
+        stop.cancel();
     });
     Ok(Serving { addresses, task })
 }
@@ -114,7 +110,100 @@ pub(super) async fn start(
 impl Serving {
     /// Waits until it has ended.
     pub(super) async fn ended(self) -> anyhow::Result<()> {
-        self.task.await.context("the server failed")
+        self.task.await.context("the server failed")?
+    }
+}
+
+impl Candidate {
+    /// Answers that it does not lead, until it does.
+    async fn stand_by(self, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
+        let (state_dir, stop) = (self.config.state_dir.clone(), self.stop.clone());
+        tracing::info!(
+            "standing by: another server leads on {}; this one leads when that one is gone",
+            state_dir.display()
+        );
+        let leading = Arc::new(OnceLock::new());
+        let router = http::until_leading(Arc::clone(&leading));
+        let serving = tokio::spawn(http::serve(listeners, router, Limits::default(), stop.clone()));
+        let leader = async {
+            let Some(leadership) = stop.run_until_cancelled(Leadership::wait(&state_dir)).await else {
+                return Ok(None);
+            };
+            self.lead(leadership?).await.map(Some)
+        };
+        match leader.await {
+            Ok(Some(leader)) => {
+                tracing::info!("this server leads now");
+                // Nobody else sets it.
+                let _ = leading.set(leader.router.clone());
+                leader.run_beside(serving).await.map_err(anyhow::Error::from)
+            }
+            Ok(None) => serving.await.map_err(anyhow::Error::from),
+            Err(error) => {
+                stop.cancel();
+                let _ = serving.await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the state.
+    async fn lead(mut self, leadership: Leadership) -> anyhow::Result<Leader> {
+        let config = self.config;
+        let store = Store::lead(&config.state_dir, leadership)?;
+        let logs = LogStore::open(&config.state_dir.join("logs.db"))?;
+        let blobs = BlobStore::open(&config.state_dir.join("blobs"), config.max_blob_bytes)?;
+        let settings = Settings {
+            claim_expiry: config.claim_expiry,
+            recovery_limit: config.recovery_limit,
+            batches: config.batches,
+            submitter_is_owner: config.submitter_is_owner,
+            ..Settings::default()
+        };
+        let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
+        let engine =
+            Arc::new(Engine::start(store, logs, Some(blobs), config.repositories, clock, entropy, settings).await?);
+        if let Some(token) = &config.token {
+            engine.set_bootstrap_token(token);
+        }
+        // They may be older than this moment by as long as it stood by.
+        self.lists.look();
+        engine.set_file_tokens(self.lists.tokens());
+        let state = AppState {
+            engine: Arc::clone(&engine),
+            anonymous_read: config.anonymous_read,
+            repositories_dir: self.repositories_dir,
+            limits: Limits::default(),
+            shutdown: self.stop,
+        };
+        Ok(Leader {
+            engine,
+            router: http::router(state),
+            lists: self.lists,
+            broker: config.broker.as_ref().map(super::broker::settings),
+            retention: config.retention,
+        })
+    }
+}
+
+impl Leader {
+    /// Does what a leader does beside answering requests, until that ends.
+    async fn run_beside<T>(self, serving: impl Future<Output = T>) -> T {
+        let engine = self.engine;
+        let mut tasks = tokio::task::JoinSet::new();
+        if let Some(settings) = self.broker {
+            let engine = Arc::clone(&engine);
+            tasks.spawn(async move { match engine.drive_rabbitmq(&settings).await {} });
+        }
+        tasks.spawn(tick(Arc::clone(&engine)));
+        tasks.spawn(self.lists.watch(Arc::clone(&engine)));
+        tasks.spawn(prune(Arc::clone(&engine), self.retention));
+        let served = serving.await;
+        drop(tasks);
+        if let Err(error) = engine.save_token_use().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "when tokens were used last could not be stored");
+        }
+        served
     }
 }
 
@@ -158,6 +247,7 @@ async fn prune(engine: Arc<Engine>, retention: Retention) {
             tracing::info!(
                 jobs = pruned.jobs,
                 logs = pruned.logs,
+                tokens = pruned.tokens,
                 blobs = pruned.blobs,
                 blob_bytes = pruned.blob_bytes,
                 "pruned what is over"

@@ -61,7 +61,7 @@ impl TokenLists {
     ///
     /// A list that went away has no tokens. One that cannot be read keeps those it had: a slip of the pen must not lock
     /// everybody out.
-    fn look(&mut self) -> bool {
+    pub(super) fn look(&mut self) -> bool {
         let mut changed = false;
         for list in &mut self.0 {
             let stamp = Stamp::of(&list.path);

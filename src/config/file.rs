@@ -49,6 +49,7 @@ pub(super) struct ServerTable {
     pub(super) submitter: Setting<String>,
     pub(super) anonymous_read: Setting<bool>,
     pub(super) claim_expiry_s: Setting<u32>,
+    pub(super) recovery_limit_s: Setting<u32>,
     pub(super) max_blob_bytes: Setting<u64>,
 }
 

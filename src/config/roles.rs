@@ -64,6 +64,8 @@ pub struct ServerConfig {
     pub anonymous_read: bool,
     /// How long a worker may be silent until its claims are lost.
     pub claim_expiry: Duration,
+    /// How long a lost batch's repository may stay unreadable before a person is asked.
+    pub recovery_limit: Duration,
     /// Largest blob accepted.
     pub max_blob_bytes: u64,
     /// How long what is over is kept.
@@ -172,6 +174,9 @@ impl Config {
             anonymous_read: file.anonymous_read.get().copied().unwrap_or(false),
             claim_expiry: Duration::from_secs(
                 ranged("[server] claim_expiry_s", &file.claim_expiry_s, 30, 5, 3600)?.into(),
+            ),
+            recovery_limit: Duration::from_secs(
+                ranged("[server] recovery_limit_s", &file.recovery_limit_s, 3600, 1, 7 * 86_400)?.into(),
             ),
             max_blob_bytes: file.max_blob_bytes.get().copied().unwrap_or(DEFAULT_MAX_BLOB_BYTES),
             retention: self.retention()?,

@@ -24,6 +24,9 @@ pub struct Retention {
 /// A blob that was uploaded, or asked for by whoever wants to use it, stays at least this long.
 pub const UNUSED_BLOB: Duration = Duration::from_secs(24 * 3600);
 
+/// A token that has expired or was revoked is shown for so long.
+pub const VOID_TOKEN: Duration = Duration::from_secs(30 * 24 * 3600);
+
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Default for Retention {

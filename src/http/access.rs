@@ -1,6 +1,7 @@
 //! Who may use which route: one table, one check.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
@@ -131,7 +132,24 @@ pub(super) async fn check(State(state): State<Shared>, mut request: Request, nex
     let refusal = match proven {
         Ok(caller) if demanded.allows(&caller.roles) => {
             request.extensions_mut().insert(caller.clone());
-            return Ok(until_void(state, caller, next.run(request).await));
+            if request.method() != Method::GET {
+                return Ok(next.run(request).await);
+            }
+            // A look may wait long for something to come; nothing is given to somebody who may no longer have it.
+            let response = {
+                let engine = Arc::clone(&state.engine);
+                tokio::select! {
+                    biased;
+                    response = next.run(request) => Some(response),
+                    () = engine.until_void(&caller) => None,
+                }
+            };
+            return match response {
+                Some(response) => Ok(until_void(state, caller, response)),
+                None => {
+                    Err(ApiError::unauthorized("the request's token was good when it began to wait, and is not now"))
+                }
+            };
         }
         _ if demanded == READ && state.anonymous_read => return Ok(next.run(request).await),
         Ok(caller) => ApiError::forbidden(format!(

@@ -73,6 +73,16 @@ impl ApiError {
         }
     }
 
+    /// Another server leads on the same state.
+    pub(super) fn not_leader() -> Self {
+        let hint =
+            "ask the server that leads: the one whose /readyz answers 200; this one takes over when that one is gone";
+        let message = "this server stands by: it is not the leader";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_leader", message, hint);
+        // Taking over takes less.
+        Self { retry_after: Some(1), ..error }
+    }
+
     fn with_retry_after(mut self) -> Self {
         self.retry_after = Some(RETRY_AFTER);
         self
@@ -87,6 +97,16 @@ impl ApiError {
                     "storage_full",
                     "the server's disk is full; nothing was changed or lost",
                     "ask the server's operator to free some space, then try again",
+                )
+            }
+            .with_retry_after(),
+            StoreError::Unwritable { .. } => Self {
+                cause: Some(error.into()),
+                ..Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "storage_unwritable",
+                    "the server's disk cannot be written; nothing was changed or lost",
+                    "ask the server's operator to look at that disk, then try again",
                 )
             }
             .with_retry_after(),

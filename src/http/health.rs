@@ -1,5 +1,6 @@
 //! Whether the process lives, and whether it can do its work.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -14,7 +15,6 @@ use super::Shared;
 use super::error::ApiError;
 use crate::broker::Link;
 use crate::domain::protocol::ErrorBody;
-use crate::store::StoreError;
 
 /// How long the writer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,9 +27,16 @@ pub struct Readiness {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Rows of the database that could not be read and were passed over since the server began; `check-db` names them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub damaged_rows: usize,
     /// The broker, where there is one: without it jobs are accepted and wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broker: Option<BrokerReadiness>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// How the connection to the broker stands.
@@ -43,6 +50,9 @@ pub struct BrokerReadiness {
     /// Why, or what is not as it should be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Fleets whose queue takes nothing, such as one without a leader, and why; offers to the others go out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fleets: BTreeMap<String, String>,
 }
 
 /// Tells that the process lives.
@@ -57,7 +67,7 @@ pub(super) async fn healthz() -> &'static str {
     (status = 503, description = "not ready, with the reason", body = Readiness),
 ))]
 pub(super) async fn readyz(State(state): State<Shared>) -> (StatusCode, Json<Readiness>) {
-    let answer = state.engine.store().write(|_| Ok::<_, StoreError>(()));
+    let answer = state.engine.store().probe();
     let reason = if state.shutdown.is_cancelled() {
         Some("the server is stopping".to_owned())
     } else {
@@ -75,8 +85,12 @@ pub(super) async fn readyz(State(state): State<Shared>) -> (StatusCode, Json<Rea
         state: now.link.as_str().to_owned(),
         since: now.since,
         reason: now.reason,
+        fleets: now.fleets,
     });
-    (status, Json(Readiness { ready: reason.is_none(), reason, broker }))
+    (
+        status,
+        Json(Readiness { ready: reason.is_none(), reason, damaged_rows: state.engine.store().damaged_rows(), broker }),
+    )
 }
 
 /// Tells figures for a monitoring system, in the text form of Prometheus.
@@ -89,12 +103,17 @@ pub(super) async fn metrics(State(state): State<Shared>) -> Result<impl IntoResp
     for (kind, count) in state.engine.count_by_state().await? {
         text.push_str(&format!("conveyor_jobs{{state=\"{}\"}} {count}\n", kind.as_str()));
     }
+    let damaged = state.engine.store().damaged_rows();
+    text.push_str("# HELP conveyor_damaged_rows Rows of the database that could not be read since the server began.\n# TYPE conveyor_damaged_rows gauge\n");
+    text.push_str(&format!("conveyor_damaged_rows {damaged}\n"));
     if let Some(now) = state.engine.rabbitmq().map(|status| status.snapshot()) {
         text.push_str("# HELP conveyor_broker_state 1 for the state that the connection to the broker is in.\n# TYPE conveyor_broker_state gauge\n");
         for link in Link::ALL {
             let is = u8::from(link == now.link);
             text.push_str(&format!("conveyor_broker_state{{state=\"{}\"}} {is}\n", link.as_str()));
         }
+        text.push_str("# HELP conveyor_broker_failing_fleets Fleets whose queue takes nothing.\n# TYPE conveyor_broker_failing_fleets gauge\n");
+        text.push_str(&format!("conveyor_broker_failing_fleets {}\n", now.fleets.len()));
         text.push_str("# HELP conveyor_broker_state_since_seconds When it entered that state, in seconds since 1970.\n# TYPE conveyor_broker_state_since_seconds gauge\n");
         text.push_str(&format!("conveyor_broker_state_since_seconds {}\n", now.since.as_second()));
     }

@@ -20,6 +20,7 @@ mod page;
 mod request;
 mod serve;
 mod stall;
+mod standby;
 #[cfg(test)]
 #[allow(clippy::expect_used, clippy::unwrap_used)]
 mod tests;
@@ -43,6 +44,7 @@ use crate::app::Engine;
 pub use health::Readiness;
 pub use log_stream::{LogEnd, LogText};
 pub use serve::{Listener, serve};
+pub use standby::until_leading;
 
 /// What the handlers work with.
 pub struct AppState {

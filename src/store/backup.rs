@@ -118,7 +118,7 @@ pub fn restore(source: &Path, state: &Path, now: Timestamp, go_on: bool) -> Resu
         return Err(StoreError::corrupt(description.display().to_string(), "a newer program wrote it"));
     }
     make_private(state)?;
-    let _leader = super::lock(&state.join("leader.lock"))?;
+    let _leader = super::Leadership::take(state)?;
     refuse_used(state)?;
     let marker = state.join(RESTORING);
     std::fs::write(&marker, "").map_err(StoreError::io(format!("write {}", marker.display())))?;

@@ -13,6 +13,10 @@ const COLUMNS: &str = "id, fleet, repository, lease_path, jobs, generation, deta
 
 fn batch_from_row(row: &Row<'_>) -> Result<Batch, StoreError> {
     let id = BatchId(row.get(0)?);
+    read_batch(id, row).map_err(|error| error.in_row(|| format!("batch {id}")))
+}
+
+fn read_batch(id: BatchId, row: &Row<'_>) -> Result<Batch, StoreError> {
     let what = format!("batch {id}");
     let repository: String = row.get(2)?;
     let lease_path: String = row.get(3)?;
@@ -30,10 +34,13 @@ fn batch_from_row(row: &Row<'_>) -> Result<Batch, StoreError> {
 impl Db<'_> {
     /// The batch of this id.
     pub fn batch(&self, id: BatchId) -> Result<Option<Batch>, StoreError> {
-        Ok(self.batches("id = ?1", [id.0])?.pop())
+        let mut statement = self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM batches WHERE id = ?1"))?;
+        let mut rows = statement.query([id.0])?;
+        rows.next()?.map(batch_from_row).transpose()
     }
 
-    /// All batches that are not settled.
+    /// All batches that are not settled and can be read. One that cannot keeps its lease path reserved: nobody knows what
+    /// became of it.
     pub fn live_batches(&self) -> Result<Vec<Batch>, StoreError> {
         self.batches("state <> 'settled'", [])
     }
@@ -51,8 +58,9 @@ impl Db<'_> {
         let mut rows = statement.query([repository.as_str()])?;
         let mut reserved = Vec::new();
         while let Some(row) = rows.next()? {
-            let path: String = row.get(0)?;
-            reserved.push(path.parse().map_err(|e| StoreError::corrupt("a reserved lease path", e))?);
+            // Where the path cannot be read, it may be any.
+            let path: Option<String> = row.get(0).ok();
+            reserved.push(path.and_then(|path| path.parse().ok()).unwrap_or_else(LeasePath::root));
         }
         Ok(reserved)
     }
@@ -79,7 +87,7 @@ impl Db<'_> {
         let mut rows = statement.query(params)?;
         let mut batches = Vec::new();
         while let Some(row) = rows.next()? {
-            batches.push(batch_from_row(row)?);
+            batches.extend(self.readable(batch_from_row(row))?);
         }
         Ok(batches)
     }
@@ -119,6 +127,32 @@ impl Tx<'_> {
         let mut statement =
             self.connection.prepare_cached("UPDATE batches SET lease_path = ?2, jobs = ?3 WHERE id = ?1")?;
         statement.execute(params![batch.id.0, batch.lease_path.as_str(), to_json(&batch.jobs)?])?;
+        Ok(())
+    }
+
+    /// Takes live batches that cannot be read out of what is offered and counted as such, so that they use up no fleet's
+    /// credit; their lease paths stay reserved. Tells how many were found now.
+    pub fn set_unreadable_batches_aside(&mut self) -> Result<usize, StoreError> {
+        let mut statement = self.connection.prepare(&format!(
+            "SELECT {COLUMNS} FROM batches WHERE state NOT LIKE 'damaged%' AND state <> 'settled'"
+        ))?;
+        let mut rows = statement.query([])?;
+        let mut damaged = Vec::new();
+        while let Some(row) = rows.next()? {
+            if self.readable(batch_from_row(row))?.is_none() {
+                damaged.push(row.get::<_, Vec<u8>>(0)?);
+            }
+        }
+        for id in &damaged {
+            self.connection.execute("UPDATE batches SET state = 'damaged: ' || state WHERE id = ?1", [id])?;
+        }
+        Ok(damaged.len())
+    }
+
+    /// Writes something that nobody reads. It must be another value each time: SQLite writes no page that stays as it is.
+    pub(super) fn touch(&mut self) -> Result<(), StoreError> {
+        let sql = "INSERT INTO meta VALUES ('probe', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1";
+        self.connection.execute(sql, [])?;
         Ok(())
     }
 

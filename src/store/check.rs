@@ -38,8 +38,12 @@ pub struct Checked {
 /// Checks a state directory, on which a server may lead. What is damaged is named, and the rest is looked at all the same.
 pub fn check_state(state: &Path, depth: Depth) -> Result<Checked, StoreError> {
     let path = state.join("conveyor.db");
-    let connection = schema::open_reader(&path)?;
-    schema::JOBS.check_version(&connection, &path)?;
+    check_database(state, &path, depth).map_err(|error| error.in_database(&path))
+}
+
+fn check_database(state: &Path, path: &Path, depth: Depth) -> Result<Checked, StoreError> {
+    let connection = schema::open_reader(path)?;
+    schema::JOBS.check_version(&connection, path)?;
     // One state for all that follows.
     let snapshot = connection.unchecked_transaction()?;
     let mut checked = Checked::default();
@@ -49,10 +53,15 @@ pub fn check_state(state: &Path, depth: Depth) -> Result<Checked, StoreError> {
     let mut statement = snapshot.prepare("SELECT id FROM batches")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if let Err(error) = db.batch(crate::domain::ids::BatchId(row.get(0)?)) {
-            checked.problems.push(error.to_string());
+        match row.get(0) {
+            Ok(id) => {
+                let read = db.batch(crate::domain::ids::BatchId(id));
+                checked.problems.extend(read.err().map(|error| error.to_string()));
+            }
+            Err(error) => checked.problems.push(format!("a batch has an id that is none: {error}")),
         }
     }
+    checked.problems.extend(db.damaged_tokens()?);
     for name in db.named_blobs()? {
         checked.blobs += 1;
         if let Some(problem) = check_blob(state, &name, depth, db.blob_use(&name)? == super::BlobUse::InUse) {
@@ -214,6 +223,19 @@ impl Db<'_> {
         job_from_row(row)
     }
 
+    /// What can be read of what happened to a job, in order.
+    pub(super) fn readable_story(&self, seq: u64) -> Result<Vec<JobEvent>, StoreError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT event FROM events WHERE job = ?1 ORDER BY number")?;
+        let mut rows = statement.query([seq])?;
+        let mut events = Vec::new();
+        while let Some(row) = rows.next()? {
+            let text = row.get_ref(0)?.as_str().unwrap_or_default();
+            events.extend(serde_json::from_str::<JobEvent>(text).ok());
+        }
+        Ok(events)
+    }
+
     fn events_of(&self, seq: u64) -> Result<Vec<JobEvent>, StoreError> {
         let mut statement =
             self.connection.prepare_cached("SELECT number, event FROM events WHERE job = ?1 ORDER BY number")?;
@@ -221,7 +243,9 @@ impl Db<'_> {
         let mut events = Vec::new();
         while let Some(row) = rows.next()? {
             let number: u64 = row.get(0)?;
-            events.push(from_json(&format!("event {number}"), &row.get::<_, String>(1)?)?);
+            let what = || format!("event {number}");
+            let text: String = row.get(1).map_err(|error| StoreError::from(error).in_row(what))?;
+            events.push(from_json(&what(), &text)?);
         }
         Ok(events)
     }

@@ -11,6 +11,24 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
     },
+    /// The disk can be read and not written, or fails.
+    #[error("the disk that holds the database cannot be written; nothing was changed")]
+    Unwritable {
+        /// What SQLite says, to the first of those who shared the commit.
+        #[source]
+        source: Option<rusqlite::Error>,
+    },
+    /// The file is no database any more.
+    #[error(
+        "the database {path} is damaged; see what is left with `conveyor check-db`, then put the state aside and restore a backup (`conveyor restore`)"
+    )]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
+    },
     /// Another server leads on this state directory.
     #[error(
         "this server is not the leader: another one holds {path}; stop that one first, or use another state directory"
@@ -70,12 +88,43 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Self::Full { path: PathBuf::from("the database") },
-            _ => Self::Sqlite(error),
+            Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::SystemIoFailure) => {
+                Self::Unwritable { source: Some(error) }
+            }
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+                Self::Damaged { path: PathBuf::from("in use"), source: error }
+            }
+            _ => match error {
+                // A value of another type or size than the column's.
+                rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..) => Self::corrupt(SOME_ROW, error),
+                error => Self::Sqlite(error),
+            },
         }
     }
 }
 
+/// A row whose number is not at hand where the error is made.
+const SOME_ROW: &str = "a row";
+
 impl StoreError {
+    /// Names the row that an error is about.
+    pub(super) fn in_row(self, name: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Corrupt { what, why } if what == SOME_ROW => Self::Corrupt { what: name(), why },
+            error => error,
+        }
+    }
+
+    /// Names the database that an error is about.
+    pub(super) fn in_database(self, path: &std::path::Path) -> Self {
+        match self {
+            Self::Damaged { source, .. } => Self::Damaged { path: path.to_owned(), source },
+            error => error,
+        }
+    }
+
     /// Wraps an I/O error with what was tried.
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();

@@ -72,12 +72,15 @@ impl Db<'_> {
         let mut statement = self.connection.prepare(&sql)?;
         let mut rows = statement.query(rusqlite::params_from_iter(values))?;
         let mut jobs = Vec::new();
+        let (mut looked_at, mut next) = (0, None);
         while let Some(row) = rows.next()? {
-            jobs.push(job_from_row(row)?);
+            looked_at += 1;
+            if looked_at > limit {
+                return Ok((jobs, next));
+            }
+            next = Some(row.get(0)?);
+            jobs.extend(self.readable(job_from_row(row))?);
         }
-        let more = jobs.len() > limit;
-        jobs.truncate(limit);
-        let next = jobs.last().filter(|_| more).map(|job| job.seq);
-        Ok((jobs, next))
+        Ok((jobs, None))
     }
 }

@@ -7,8 +7,10 @@ pub mod backup;
 mod batches;
 pub mod blobs;
 mod check;
+mod damage;
 pub mod error;
 mod jobs;
+mod leader;
 mod listing;
 pub mod logs;
 mod outbox;
@@ -21,7 +23,6 @@ mod tokens;
 mod tx;
 mod writer;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,8 +30,10 @@ use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 pub use check::{Checked, Depth, check_state};
+use damage::Damage;
 pub use error::StoreError;
 pub use jobs::NewJob;
+pub use leader::Leadership;
 pub use listing::JobFilter;
 pub use retention::{BlobUse, Ended};
 pub use tx::{Db, Tx};
@@ -40,13 +43,14 @@ use writer::{Request, Writer};
 #[derive(Clone)]
 pub struct Store {
     backend: Arc<Backend>,
+    damage: Arc<Damage>,
     committed: watch::Sender<u64>,
     epoch: u64,
 }
 
 enum Backend {
     /// A file, a writer thread, and readers beside it. The lock is given up last, after the writer's last commit.
-    File { writer: Writer, readers: Mutex<Vec<Connection>>, path: PathBuf, _leader: nix::fcntl::Flock<File> },
+    File { writer: Writer, readers: Mutex<Vec<Connection>>, path: PathBuf, _leader: Leadership },
     /// In memory, everything on the caller's thread: simulations are deterministic.
     Inline { connection: Mutex<Connection> },
 }
@@ -57,8 +61,11 @@ const IDLE_READERS: usize = 8;
 impl Store {
     /// Opens the database below `directory` as the leader, or fails with [`StoreError::NotLeader`].
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(directory).map_err(StoreError::io(format!("make {}", directory.display())))?;
-        let leader = lock(&directory.join("leader.lock"))?;
+        Self::lead(directory, Leadership::take(directory)?)
+    }
+
+    /// Opens the database below `directory`, whose leadership was taken.
+    pub fn lead(directory: &Path, leader: Leadership) -> Result<Self, StoreError> {
         if directory.join(backup::RESTORING).exists() {
             return Err(StoreError::HalfRestored { path: directory.to_owned() });
         }
@@ -66,9 +73,10 @@ impl Store {
         let connection = schema::JOBS.open(&path)?;
         let (epoch, last_event) = begin_epoch(&connection)?;
         let committed = watch::Sender::new(last_event);
-        let writer = Writer::start(connection, path.clone(), committed.clone())?;
+        let damage = Arc::<Damage>::default();
+        let writer = Writer::start(connection, path.clone(), committed.clone(), Arc::clone(&damage))?;
         let backend = Backend::File { writer, readers: Mutex::default(), path, _leader: leader };
-        Ok(Self { backend: Arc::new(backend), committed, epoch })
+        Ok(Self { backend: Arc::new(backend), damage, committed, epoch })
     }
 
     /// A database that lives as long as this value.
@@ -76,19 +84,33 @@ impl Store {
         let connection = schema::JOBS.open_in_memory()?;
         let (epoch, last_event) = begin_epoch(&connection)?;
         let backend = Backend::Inline { connection: Mutex::new(connection) };
-        Ok(Self { backend: Arc::new(backend), committed: watch::Sender::new(last_event), epoch })
+        let (backend, committed) = (Arc::new(backend), watch::Sender::new(last_event));
+        Ok(Self { backend, damage: Arc::default(), committed, epoch })
     }
 
     /// The same database after its server died and started again. Simulations only: a file is simply opened again.
     pub fn restarted(&self) -> Result<Self, StoreError> {
         let Backend::Inline { connection } = &*self.backend else { return Err(StoreError::Stopped) };
         let (epoch, last_event) = begin_epoch(&connection.lock().unwrap_or_else(PoisonError::into_inner))?;
-        Ok(Self { backend: Arc::clone(&self.backend), committed: watch::Sender::new(last_event), epoch })
+        let (backend, committed) = (Arc::clone(&self.backend), watch::Sender::new(last_event));
+        Ok(Self { backend, damage: Arc::default(), committed, epoch })
     }
 
     /// Number of this leadership; rises with each start.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Rows that could not be read and were passed over since this began; `check-db` names them.
+    pub fn damaged_rows(&self) -> usize {
+        self.damage.count()
+    }
+
+    /// Finds out whether the writer answers and, after a commit that the disk failed, whether it can be written again. It is
+    /// not written to otherwise: anybody may ask, as often as they like.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let was_unwritable = self.damage.is_unwritable();
+        self.write(move |tx| if was_unwritable { tx.touch() } else { Ok(()) }).await
     }
 
     /// Tells the number of the last committed event, and whenever it rises.
@@ -110,7 +132,13 @@ impl Store {
             Backend::Inline { connection } => {
                 {
                     let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-                    writer::run_group(&mut connection, Path::new(":memory:"), vec![request], &self.committed);
+                    writer::run_group(
+                        &mut connection,
+                        Path::new(":memory:"),
+                        vec![request],
+                        &self.committed,
+                        &self.damage,
+                    );
                 }
                 // A caller may vanish between the commit and its reply here too, as it may with the thread.
                 yield_once().await;
@@ -128,13 +156,16 @@ impl Store {
     {
         match &*self.backend {
             Backend::Inline { connection } => {
-                let result = work(&Db::new(&connection.lock().unwrap_or_else(PoisonError::into_inner)));
+                let result = {
+                    let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+                    work(&Db::noting(&connection, &self.damage))
+                };
                 yield_once().await;
                 result
             }
             Backend::File { .. } => {
-                let backend = Arc::clone(&self.backend);
-                tokio::task::spawn_blocking(move || backend.read(work))
+                let (backend, damage) = (Arc::clone(&self.backend), Arc::clone(&self.damage));
+                tokio::task::spawn_blocking(move || backend.read(&damage, work))
                     .await
                     .unwrap_or_else(|_| Err(E::from(StoreError::Stopped)))
             }
@@ -143,7 +174,11 @@ impl Store {
 }
 
 impl Backend {
-    fn read<T, E: From<StoreError>>(&self, work: impl FnOnce(&Db<'_>) -> Result<T, E>) -> Result<T, E> {
+    fn read<T, E: From<StoreError>>(
+        &self,
+        damage: &Damage,
+        work: impl FnOnce(&Db<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let Self::File { readers, path, .. } = self else { return Err(E::from(StoreError::Stopped)) };
         let idle = readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = match idle {
@@ -152,7 +187,7 @@ impl Backend {
         };
         let result = (|| {
             let snapshot = connection.unchecked_transaction().map_err(|e| E::from(e.into()))?;
-            let result = work(&Db::new(&snapshot));
+            let result = work(&Db::noting(&snapshot, damage));
             drop(snapshot);
             result
         })();
@@ -204,15 +239,6 @@ where
         // A caller that no longer waits does not need the reply.
         drop(self.reply.send(result));
     }
-}
-
-/// Takes the leader's lock; it is held until the file is closed, also by death.
-fn lock(path: &Path) -> Result<nix::fcntl::Flock<File>, StoreError> {
-    let file = File::create(path).map_err(StoreError::io(format!("open {}", path.display())))?;
-    crate::file_lock::exclusive(file).map_err(|why| match why {
-        nix::errno::Errno::EWOULDBLOCK => StoreError::NotLeader { path: path.to_owned() },
-        why => StoreError::io(format!("lock {}", path.display()))(why.into()),
-    })
 }
 
 /// Begins a leadership; returns its number and that of the last event.

@@ -1,12 +1,11 @@
 //! How far the log of events was told to others: the cursor, and what comes behind it.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::error::StoreError;
-use super::tx::{Db, Tx, from_json, timestamp};
-use crate::domain::ids::{JobId, SubmissionId};
+use super::jobs::event_from_row;
+use super::tx::{Db, Tx};
 use crate::domain::job::LoggedEvent;
-use crate::domain::job::state::StateKind;
 use crate::domain::names::RepositoryName;
 
 /// The row of `meta` that holds the cursor.
@@ -25,27 +24,28 @@ impl Db<'_> {
             "SELECT events.number, jobs.id, jobs.submission, events.at, events.event, events.state, jobs.repository
              FROM events JOIN jobs ON jobs.seq = events.job WHERE events.number > ?1 ORDER BY events.number LIMIT ?2",
         )?;
-        let mut rows = statement.query(params![after, limit])?;
         let mut events = Vec::new();
-        while let Some(row) = rows.next()? {
-            let number: u64 = row.get(0)?;
-            let what = || format!("event {number}");
-            let state: String = row.get(5)?;
-            let event = LoggedEvent {
-                number,
-                job_id: JobId(row.get(1)?),
-                submission_id: SubmissionId(row.get(2)?),
-                at: timestamp(row.get(3)?)?,
-                event: from_json(&what(), &row.get::<_, String>(4)?)?,
-                state: StateKind::parse(&state)
-                    .ok_or_else(|| StoreError::corrupt(what(), format!("unknown state {state:?}")))?,
-            };
-            let repository: String = row.get(6)?;
-            let repository = RepositoryName::new(repository).map_err(|error| StoreError::corrupt(what(), error))?;
-            events.push((repository, event));
+        let mut after = after;
+        // One that cannot be read must not hold up all that come behind it.
+        loop {
+            let mut rows = statement.query(params![after, limit])?;
+            let before = after;
+            while let Some(row) = rows.next()? {
+                after = row.get(0)?;
+                events.extend(self.readable(event_of_repository(row))?);
+            }
+            if !events.is_empty() || after == before {
+                return Ok(events);
+            }
         }
-        Ok(events)
     }
+}
+
+fn event_of_repository(row: &Row<'_>) -> Result<(RepositoryName, LoggedEvent), StoreError> {
+    let event = event_from_row(row)?;
+    let what = || format!("the repository of event {}", event.number);
+    let repository: String = row.get(6).map_err(|error| StoreError::from(error).in_row(what))?;
+    Ok((RepositoryName::new(repository).map_err(|error| StoreError::corrupt(what(), error))?, event))
 }
 
 impl Tx<'_> {

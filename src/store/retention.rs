@@ -115,7 +115,7 @@ impl Tx<'_> {
         let seq: Option<u64> = statement.query_row(params![id.0, micros(before)], |row| row.get(0)).optional()?;
         drop(statement);
         let Some(seq) = seq else { return Ok(false) };
-        for event in self.story(id)? {
+        for event in self.readable_story(seq)? {
             if let JobEvent::Offered { batch } = event {
                 self.connection
                     .prepare_cached("DELETE FROM batches WHERE id = ?1 AND state = 'settled'")?

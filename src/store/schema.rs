@@ -33,6 +33,10 @@ pub(super) const LOGS: Schema =
 impl Schema {
     /// Opens (and makes, where absent) a database in a file that only its owner can read.
     pub(super) fn open(&self, path: &Path) -> Result<Connection, StoreError> {
+        self.open_file(path).map_err(|error| error.in_database(path))
+    }
+
+    fn open_file(&self, path: &Path) -> Result<Connection, StoreError> {
         use std::os::unix::fs::OpenOptionsExt;
         std::fs::OpenOptions::new()
             .create(true)
@@ -90,7 +94,7 @@ impl Schema {
 
     /// Refuses a database of any other version than this program's: whoever only looks cannot bring it up to date.
     pub(super) fn check_version(&self, connection: &Connection, path: &Path) -> Result<(), StoreError> {
-        let found = self.version(connection, path)?;
+        let found = self.version(connection, path).map_err(|error| error.in_database(path))?;
         if found as usize == self.migrations.len() {
             return Ok(());
         }

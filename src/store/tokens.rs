@@ -14,19 +14,23 @@ fn record_from_row(row: &Row<'_>) -> Result<TokenRecord, StoreError> {
     let what = format!("token {id}");
     let corrupt = |why: &dyn std::fmt::Display| StoreError::corrupt(what.clone(), why);
     let name = |text: String| TokenName::try_from(text).map_err(|e| corrupt(&e));
-    let time = |column: usize| row.get::<_, Option<i64>>(column)?.map(timestamp).transpose();
-    Ok(TokenRecord {
-        name: name(row.get(1)?)?,
-        roles: from_json(&what, &row.get::<_, String>(2)?)?,
-        sha256: TokenDigest::new(row.get(3)?),
-        note: row.get(4)?,
-        created_at: time(5)?,
-        created_by: row.get::<_, Option<String>>(6)?.map(name).transpose()?,
-        expires_at: time(7)?,
-        revoked_at: time(8)?,
-        last_used_at: time(9)?,
-        id: TokenId::new(&id).map_err(|e| corrupt(&e))?,
-    })
+    let time =
+        |column: usize| -> Result<_, StoreError> { row.get::<_, Option<i64>>(column)?.map(timestamp).transpose() };
+    let read = || {
+        Ok(TokenRecord {
+            name: name(row.get(1)?)?,
+            roles: from_json(&what, &row.get::<_, String>(2)?)?,
+            sha256: TokenDigest::new(row.get(3)?),
+            note: row.get(4)?,
+            created_at: time(5)?,
+            created_by: row.get::<_, Option<String>>(6)?.map(name).transpose()?,
+            expires_at: time(7)?,
+            revoked_at: time(8)?,
+            last_used_at: time(9)?,
+            id: TokenId::new(&id).map_err(|e| corrupt(&e))?,
+        })
+    };
+    read().map_err(|error: StoreError| error.in_row(|| what.clone()))
 }
 
 impl Db<'_> {
@@ -36,9 +40,21 @@ impl Db<'_> {
         let mut rows = statement.query([])?;
         let mut records = Vec::new();
         while let Some(row) = rows.next()? {
-            records.push(record_from_row(row)?);
+            // Nobody is let in by one that cannot be read.
+            records.extend(self.readable(record_from_row(row))?);
         }
         Ok(records)
+    }
+
+    /// What is wrong with tokens, a sentence each.
+    pub(super) fn damaged_tokens(&self) -> Result<Vec<String>, StoreError> {
+        let mut statement = self.connection.prepare(&format!("SELECT {COLUMNS} FROM tokens ORDER BY id"))?;
+        let mut rows = statement.query([])?;
+        let mut problems = Vec::new();
+        while let Some(row) = rows.next()? {
+            problems.extend(record_from_row(row).err().map(|error| error.to_string()));
+        }
+        Ok(problems)
     }
 
     /// The token of this id.
@@ -74,6 +90,21 @@ impl Tx<'_> {
             .prepare_cached("UPDATE tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL")?
             .execute(params![id.as_str(), micros(now)])?;
         Ok(())
+    }
+
+    /// Deletes tokens that were void before a moment, at most `limit`; tells which.
+    pub fn prune_tokens(&mut self, before: Timestamp, limit: usize) -> Result<Vec<TokenId>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE revoked_at < ?1 OR expires_at < ?1 ORDER BY id LIMIT ?2) RETURNING id",
+        )?;
+        let mut rows = statement.query(params![micros(before), limit])?;
+        let mut pruned = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id: String = row.get(0)?;
+            // One whose id is none is gone as well; nobody knows it.
+            pruned.extend(TokenId::new(&id).ok());
+        }
+        Ok(pruned)
     }
 
     /// Notes when a token was used last.

@@ -4,11 +4,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, watch};
 
+use super::damage::Damage;
 use super::error::StoreError;
 use super::tx::Tx;
 
@@ -39,6 +41,7 @@ impl Writer {
         connection: Connection,
         path: PathBuf,
         committed: watch::Sender<u64>,
+        damage: Arc<Damage>,
     ) -> Result<Self, StoreError> {
         let (queue, requests) = mpsc::channel(QUEUE);
         let (due, wanted) = sync_channel(1);
@@ -49,7 +52,7 @@ impl Writer {
             .map_err(StoreError::io("start the checkpoint thread"))?;
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write(connection, &path, requests, &committed, &due))
+            .spawn(move || write(connection, &path, requests, &committed, &damage, &due))
             .map_err(StoreError::io("start the database writer thread"))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
@@ -76,12 +79,13 @@ fn write(
     path: &std::path::Path,
     mut requests: mpsc::Receiver<Box<dyn Request>>,
     committed: &watch::Sender<u64>,
+    damage: &Damage,
     checkpoint_due: &SyncSender<()>,
 ) {
     let (mut commits, mut log) = (0u32, LogLength::of(path));
     while let Some(first) = requests.blocking_recv() {
         let group = std::iter::once(first).chain(std::iter::from_fn(|| requests.try_recv().ok())).take(GROUP).collect();
-        run_group(&mut connection, path, group, committed);
+        run_group(&mut connection, path, group, committed, damage);
         commits += 1;
         if commits.is_multiple_of(CHECKPOINT_EVERY) {
             // A full channel means that a checkpoint is running already.
@@ -99,13 +103,15 @@ pub(super) fn run_group(
     path: &std::path::Path,
     mut group: Vec<Box<dyn Request>>,
     committed: &watch::Sender<u64>,
+    damage: &Damage,
 ) {
+    let before = connection.total_changes();
     let outcome = (|| {
         let mut transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let mut last_event = 0;
         for request in &mut group {
             let savepoint = transaction.savepoint()?;
-            let mut tx = Tx::new(&savepoint);
+            let mut tx = Tx::noting(&savepoint, damage);
             // A panic is the fault of one request and must not take the others' work with it.
             let keep = catch_unwind(AssertUnwindSafe(|| request.run(&mut tx))).unwrap_or(false);
             let event = tx.last_event();
@@ -128,6 +134,9 @@ pub(super) fn run_group(
     })();
     match outcome {
         Ok(last_event) => {
+            if connection.total_changes() > before {
+                damage.committed(Ok(()));
+            }
             if last_event > 0 {
                 committed.send_if_modified(|number| std::mem::replace(number, last_event.max(*number)) < last_event);
             }
@@ -135,18 +144,21 @@ pub(super) fn run_group(
         }
         Err(error) => {
             let error: StoreError = error;
+            damage.committed(Err(&error));
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 requests = group.len(),
                 "database commit failed; nothing of it was kept"
             );
-            let full = matches!(error, StoreError::Full { .. });
+            let (full, unwritable) =
+                (matches!(error, StoreError::Full { .. }), matches!(error, StoreError::Unwritable { .. }));
             let mut error = Some(error);
             for request in group {
-                let each = if full {
-                    StoreError::Full { path: path.to_owned() }
-                } else {
-                    error.take().unwrap_or(StoreError::NotCommitted)
+                let each = match error.take() {
+                    _ if full => StoreError::Full { path: path.to_owned() },
+                    Some(error) => error,
+                    None if unwritable => StoreError::Unwritable { source: None },
+                    None => StoreError::NotCommitted,
                 };
                 request.reply(Some(each));
             }

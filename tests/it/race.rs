@@ -11,17 +11,6 @@ fn gated(server: &Server, gate: &Gate, repository: &str) -> JobSpec {
 }
 
 #[test]
-fn a_second_server_on_the_same_state_is_refused() {
-    let server = Server::start();
-    let mut second = server.second();
-    assert_eq!(second.wait().code(), Some(1));
-    second.until_quiet();
-    assert!(second.stderr().contains("not the leader"), "{}", second.stderr());
-    let id = server.run(&["submit", "-r", REPOSITORY, "-p", ""]).job_id();
-    assert_eq!(server.view(id).job_id, id);
-}
-
-#[test]
 fn a_second_worker_with_the_same_state_is_refused() {
     let server = Server::start();
     let _first = server.worker("one");

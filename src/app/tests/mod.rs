@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod batches;
+mod clock_jumps;
+mod damage;
 mod fleets;
 mod resolve;
 mod retention;
@@ -17,6 +19,7 @@ use uuid::Uuid;
 
 use super::clock::{Clock, Entropy, SystemEntropy};
 use super::{Engine, Settings};
+use crate::domain::access::{Roles, TokenId};
 use crate::domain::batch::Intent;
 use crate::domain::fleet::{Repositories, RepositoryRules};
 use crate::domain::ids::{BatchId, InstanceId, JobId};
@@ -24,11 +27,15 @@ use crate::domain::job::event::JobEvent;
 use crate::domain::job::spec::JobSpec;
 use crate::domain::outcome::{Finding, JobOutcome, Outcome};
 use crate::domain::plan::BatchLimits;
-use crate::domain::protocol::{ClaimRequest, FindingRequest, HeartbeatRequest, IntentRequest, OutcomeRequest};
+use crate::domain::protocol::{
+    ClaimRequest, FindingRequest, HeartbeatRequest, IntentRequest, NewToken, OutcomeRequest,
+};
+use crate::domain::token::Token;
 use crate::store::Store;
 use crate::store::logs::LogStore;
 
 const REPOSITORY: &str = "a.example.org";
+const OTHER: &str = "b.example.org";
 const NODE: &str = "n1";
 
 /// Time that passes when a test says so; the time of day can also jump.
@@ -77,7 +84,8 @@ struct Held {
 }
 
 fn repositories(fleet: &str) -> Repositories {
-    [(REPOSITORY.parse().unwrap(), RepositoryRules { fleet: fleet.into(), ..RepositoryRules::default() })].into()
+    let rules = || RepositoryRules { fleet: fleet.into(), ..RepositoryRules::default() };
+    [(REPOSITORY.parse().unwrap(), rules()), (OTHER.parse().unwrap(), rules())].into()
 }
 
 impl Rig {
@@ -101,18 +109,39 @@ impl Rig {
     }
 
     async fn submit(&self) -> JobId {
-        self.submit_to(REPOSITORY).await
+        self.submit_to(REPOSITORY, &[]).await
     }
 
-    async fn submit_to(&self, repository: &str) -> JobId {
+    async fn submit_to(&self, repository: &str, depends_on: &[JobId]) -> JobId {
         let id = JobId(Uuid::now_v7());
+        let dependencies: Vec<_> = depends_on.iter().map(|id| serde_json::json!({"job_id": id})).collect();
         let spec: JobSpec = serde_json::from_value(serde_json::json!({
-            "id": id, "name": "one",
+            "id": id, "name": "one", "attempts": 3, "dependencies": dependencies,
             "work": {"kind": "publish", "repository": repository, "payload": {"type": "empty"}},
         }))
         .unwrap();
         self.engine.submit(None, vec![spec]).await.unwrap();
         id
+    }
+
+    /// Makes an admin's token.
+    async fn token(&self, id: &str, expires_at: Option<Timestamp>) -> Token {
+        let id = TokenId::new(id).unwrap();
+        let token = Token::assemble(&id, &"5e".repeat(32)).unwrap();
+        let (name, roles, sha256) = (None, Roles::admin(), token.digest());
+        let new = NewToken { id, name, roles, sha256, note: String::new(), expires_at };
+        self.engine.create_token(new, &TokenId::bootstrap().into()).await.unwrap();
+        token
+    }
+
+    /// Changes rows as nothing of ours would.
+    async fn tamper(&self, sql: &'static str) {
+        let changed = self.engine.store().write(move |tx| tx.tamper(sql)).await.unwrap();
+        assert_eq!(changed, 1, "{sql}");
+    }
+
+    async fn tick(&self) {
+        self.engine.tick().await.unwrap();
     }
 
     async fn claim(&self, fleet: &str) -> Held {

@@ -162,6 +162,32 @@ async fn a_clock_that_jumps_makes_nothing_old() {
 }
 
 #[tokio::test]
+async fn tokens_that_have_been_void_for_a_month_go_and_are_refused_as_before() {
+    let rig = Rig::new().await;
+    let in_days = |days: i64| Some(rig.engine.clock.now() + jiff::SignedDuration::from_hours(24 * days));
+    let good = rig.token("good", None).await;
+    let later = rig.token("later", in_days(40)).await;
+    let expired = rig.token("expired", in_days(1)).await;
+    let revoked = rig.token("revoked", None).await;
+    let by = crate::domain::access::TokenId::bootstrap().into();
+    rig.engine.revoke_token(crate::domain::access::TokenId::new("revoked").unwrap(), &by).await.unwrap();
+    rig.clock.pass(DAY * 30 - Duration::from_secs(1));
+    assert_eq!(rig.round(&for_ever()).await.tokens, 0);
+    rig.clock.pass(Duration::from_secs(2));
+    assert_eq!(rig.round(&for_ever()).await.tokens, 1, "the one that was revoked");
+    rig.clock.pass(DAY);
+    assert_eq!(rig.round(&for_ever()).await.tokens, 1);
+    for token in [&expired, &revoked] {
+        assert_eq!(rig.engine.authenticate(token.expose()).unwrap_err(), crate::app::Denied::Unknown);
+    }
+    for token in [&good, &later] {
+        rig.engine.authenticate(token.expose()).unwrap();
+    }
+    let again = Rig::on(rig.engine.store().restarted().unwrap(), "default").await;
+    assert_eq!(again.engine.tokens().len(), 2);
+}
+
+#[tokio::test]
 async fn blobs_go_when_nobody_names_them_or_their_jobs_ended_long_ago() {
     let directory = tempfile::tempdir().unwrap();
     let blobs = BlobStore::open(directory.path(), 1 << 20).unwrap();

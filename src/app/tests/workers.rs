@@ -83,7 +83,7 @@ async fn what_nobody_serves_stands_in_nobodys_way() {
     beat.send(&rig).await;
     // No slot is free, so that one offer is the most there may be.
     rig.engine.take_offers("default", "n1", beat.instance, 0).await.unwrap();
-    let served = rig.submit_to(SERVED).await;
+    let served = rig.submit_to(SERVED, &[]).await;
     assert_eq!(rig.state(served).await, "offered");
 
     // By the broker the same: it must not be given to a worker that cannot serve it.

@@ -44,6 +44,8 @@ pub enum BrokerError {
 pub(super) const NOT_FOUND: u16 = 404;
 /// AMQP's reply code for a thing that is there and is other than asked for.
 pub(super) const PRECONDITION_FAILED: u16 = 406;
+/// AMQP's reply code for what went wrong inside of the broker: among other things that a quorum queue has no leader.
+pub(super) const INTERNAL_ERROR: u16 = 541;
 /// AMQP's reply code for a missing permission.
 pub(super) const ACCESS_REFUSED: u16 = 403;
 

@@ -17,7 +17,7 @@ pub use connect::Connection;
 pub use dead_letters::DeadLetter;
 pub use error::BrokerError;
 pub use inbox::{Inbox, Received};
-pub use outbox::{Outbox, Publication};
+pub use outbox::{Lane, Outbox, Publication};
 pub use pause::Pause;
 pub use topology::{Difference, Part, Topology};
 
@@ -42,6 +42,8 @@ pub struct Settings {
     pub prefix: String,
     /// The topic exchange that is told what happens to jobs.
     pub events_exchange: String,
+    /// Whether the broker is no cluster: a queue that has no leader then never gets one again.
+    pub single_node: bool,
     /// How often an offer is delivered at the most before it is a dead letter.
     pub delivery_limit: u32,
 }

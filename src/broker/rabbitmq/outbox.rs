@@ -13,10 +13,14 @@ const PERSISTENT: u8 = 2;
 /// A connection with everything declared that is sent to.
 pub struct Outbox {
     connection: Connection,
-    offers: Channel,
-    events: Channel,
+    events: Lane,
     /// What is there and is other than wanted.
     differences: Vec<Difference>,
+}
+
+/// A channel of its own: an error with what is sent on one must not take the others' confirms with it.
+pub struct Lane {
+    channel: Channel,
 }
 
 /// A message to be sent.
@@ -39,11 +43,8 @@ impl Outbox {
     pub async fn open(settings: &Settings, topology: &Topology) -> Result<Self, BrokerError> {
         let connection = Connection::open(settings, "server").await?;
         let differences = topology.declare(&connection).await?;
-        // Two channels: an error with the one kind of messages must not take the other's confirms with it.
-        let (offers, events) = (connection.channel().await?, connection.channel().await?);
-        confirming(&connection, &offers).await?;
-        confirming(&connection, &events).await?;
-        Ok(Self { connection, offers, events, differences })
+        let events = Lane::open(&connection).await?;
+        Ok(Self { connection, events, differences })
     }
 
     /// What is there and is other than wanted.
@@ -56,14 +57,19 @@ impl Outbox {
         &self.connection
     }
 
+    /// A lane for the offers of one fleet.
+    pub async fn lane(&self) -> Result<Lane, BrokerError> {
+        Lane::open(&self.connection).await
+    }
+
     /// Sends offers together and waits for each; the results are in their order.
-    pub async fn send_offers(&self, messages: &[Publication]) -> Vec<Result<(), BrokerError>> {
-        self.send(&self.offers, messages).await
+    pub async fn send_offers(&self, lane: &Lane, messages: &[Publication]) -> Vec<Result<(), BrokerError>> {
+        self.send(&lane.channel, messages).await
     }
 
     /// Sends events in order; tells how many from the beginning are safe, and what became of the next one.
     pub async fn send_events(&self, messages: &[Publication]) -> (usize, Result<(), BrokerError>) {
-        let results = self.send(&self.events, messages).await;
+        let results = self.send(&self.events.channel, messages).await;
         match results.into_iter().enumerate().find(|(_, result)| result.is_err()) {
             Some((safe, error)) => (safe, error),
             None => (messages.len(), Ok(())),
@@ -107,6 +113,14 @@ impl Outbox {
             results.push(result);
         }
         results
+    }
+}
+
+impl Lane {
+    async fn open(connection: &Connection) -> Result<Self, BrokerError> {
+        let channel = connection.channel().await?;
+        confirming(connection, &channel).await?;
+        Ok(Self { channel })
     }
 }
 

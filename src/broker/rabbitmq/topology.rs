@@ -8,7 +8,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, ExchangeKind};
 
 use super::connect::Connection;
-use super::error::{ACCESS_REFUSED, BrokerError, NOT_FOUND, PRECONDITION_FAILED};
+use super::error::{ACCESS_REFUSED, BrokerError, INTERNAL_ERROR, NOT_FOUND, PRECONDITION_FAILED};
 use super::{Settings, outbox};
 
 /// Dead letters kept; the oldest go first.
@@ -183,21 +183,31 @@ impl Topology {
         }
         for part in &self.parts {
             let Part::Queue { name, .. } = part else { continue };
-            let channel = connection.channel().await?;
-            let options = QueueDeclareOptions::durable().passive();
-            let state = channel.queue_declare(name.as_str().into(), options, FieldTable::default());
-            // An empty queue can be read without anybody noticing.
-            let Ok(queue) = connection.ask("show a queue", state).await else { continue };
-            if queue.message_count() > 0 {
-                continue;
-            }
-            let reading = channel.basic_get(name.as_str().into(), BasicGetOptions::default());
-            match connection.ask("read a queue", reading).await {
-                // It came in this instant; it goes back when the channel is closed.
-                Ok(_) => {}
+            match look_into(connection, name).await {
+                Ok(()) => {}
+                // Told by whoever looks for just that.
+                Err(error) if is_leaderless(&error) => break,
                 Err(error) => {
                     differences.push(Difference::right(format!("permission to read queue {name}"), &error)?);
                 }
+            }
+        }
+        differences.extend(self.leaderless(settings).await?);
+        Ok(differences)
+    }
+
+    /// The queues that do not answer, each looked at by a connection of its own, which the broker closes in the end: quorum
+    /// queues without a leader. Declaring such a one again works, and changes nothing.
+    pub async fn leaderless(&self, settings: &Settings) -> Result<Vec<Difference>, BrokerError> {
+        let mut differences = Vec::new();
+        for part in &self.parts {
+            let Part::Queue { name, .. } = part else { continue };
+            let connection = Connection::open(settings, "look").await?;
+            if let Err(error) = look_into(&connection, name).await
+                && is_leaderless(&error)
+            {
+                let why = format!("does not answer, so that it has no leader: {error}");
+                differences.push(Difference { what: part.to_string(), why, must_be_deleted: true });
             }
         }
         Ok(differences)
@@ -225,6 +235,25 @@ impl Topology {
         }
         Ok(())
     }
+}
+
+/// Reads an empty queue, which nobody notices.
+async fn look_into(connection: &Connection, name: &str) -> Result<(), BrokerError> {
+    let channel = connection.channel().await?;
+    let options = QueueDeclareOptions::durable().passive();
+    let state = channel.queue_declare(name.into(), options, FieldTable::default());
+    let Ok(queue) = connection.ask("show a queue", state).await else { return Ok(()) };
+    if queue.message_count() > 0 {
+        return Ok(());
+    }
+    // What comes in this instant goes back when the channel is closed.
+    let reading = channel.basic_get(name.into(), BasicGetOptions::default());
+    connection.ask("read a queue", reading).await.map(drop)
+}
+
+/// Whether a queue that is there has failed to answer.
+fn is_leaderless(error: &BrokerError) -> bool {
+    matches!(error, BrokerError::Silent { .. }) || error.code() == Some(INTERNAL_ERROR)
 }
 
 impl Part {

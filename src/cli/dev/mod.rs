@@ -13,7 +13,9 @@ use clap::Args;
 use tokio::sync::watch;
 
 use super::context::Context;
-use super::{serving, working};
+use super::serving::{self, Second};
+use super::working;
+use crate::app::Settings;
 use crate::config::{ClientConfig, Offers, ServerConfig, WorkerConfig};
 use crate::domain::fleet::DEFAULT_FLEET;
 use crate::domain::names::RepositoryName;
@@ -65,13 +67,14 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         submitter_is_owner: false,
         anonymous_read: args.listen.ip().is_loopback(),
         claim_expiry: CLAIM_EXPIRY,
+        recovery_limit: Settings::default().recovery_limit,
         max_blob_bytes: MAX_BLOB_BYTES,
         retention: Retention::default(),
         batches: BatchLimits::default(),
         repositories: place.repositories.iter().map(|name| (name.clone(), Default::default())).collect(),
         broker: None,
     };
-    let serving = serving::start(server, Some(place.repositories_dir()), server_shutdown).await?;
+    let serving = serving::start(server, Some(place.repositories_dir()), Second::IsRefused, server_shutdown).await?;
     let address = serving.addresses.first().copied().unwrap_or(args.listen);
     let url = format!("http://{address}");
     place.write_client_config(&url)?;

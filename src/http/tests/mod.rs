@@ -14,6 +14,7 @@ mod page;
 mod progress;
 mod roles;
 mod socket;
+mod standby;
 mod tokens;
 mod watch;
 mod worker;

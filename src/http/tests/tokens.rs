@@ -161,6 +161,25 @@ async fn a_stream_ends_with_the_token_that_opened_it() {
 }
 
 #[tokio::test]
+async fn a_long_poll_ends_with_its_token_and_hands_out_nothing_more() {
+    let server = Server::start().await;
+    server.post("/api/v1/tokens", new("worker", "worker", &["worker"])).await;
+    let path = format!("/api/v1/fleets/default/offers?node=n1&instance={}&wait=60", uuid::Uuid::now_v7());
+    let token = secret("worker");
+    let began = std::time::Instant::now();
+    let polling = get(&server, &token, &path);
+    let revoking = async {
+        // It waits by then: nothing is there to be handed out.
+        tokio::task::yield_now().await;
+        server.post("/api/v1/tokens/worker/revoke", json!({})).await;
+        server.submit("job").await;
+    };
+    let (reply, ()) = tokio::join!(polling, revoking);
+    assert_eq!((reply.status, reply.code().as_str()), (StatusCode::UNAUTHORIZED, "unauthorized"));
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_stream_ends_when_its_token_expires_or_its_file_says_otherwise() {
     let server = Server::start().await;
     let reader = || record("reader", "reader", [Role::Read]);

@@ -62,7 +62,13 @@ impl Group {
     }
 
     fn run(&mut self) -> Vec<(u64, Result<(), String>)> {
-        run_group(&mut self.connection, Path::new("db"), std::mem::take(&mut self.requests), &self.committed);
+        run_group(
+            &mut self.connection,
+            Path::new("db"),
+            std::mem::take(&mut self.requests),
+            &self.committed,
+            &Default::default(),
+        );
         std::mem::take(&mut self.told.lock().unwrap())
     }
 

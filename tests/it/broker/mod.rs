@@ -4,6 +4,7 @@ mod amqp;
 mod command;
 mod contract;
 mod events;
+mod leaderless;
 mod outages;
 mod tls;
 
@@ -14,7 +15,7 @@ use serde_json::Value;
 use crate::harness::{Http, PASSWORD, Server, USER, private, until};
 
 /// The table `[broker]` for a test's virtual host.
-pub(super) fn table(base: &Path, port: u16, vhost: &str) -> String {
+pub(crate) fn table(base: &Path, port: u16, vhost: &str) -> String {
     private(&base.join("broker-password"), PASSWORD);
     let password = base.join("broker-password");
     format!(
@@ -23,12 +24,12 @@ pub(super) fn table(base: &Path, port: u16, vhost: &str) -> String {
 }
 
 /// A server whose workers get their offers by this broker.
-pub(super) fn server(port: u16, vhost: &str) -> Server {
+pub(crate) fn server(port: u16, vhost: &str) -> Server {
     Server::start_with("", |base| table(base, port, vhost))
 }
 
 /// What the server says about its broker.
-pub(super) fn broker_of(server: &Server) -> Value {
+pub(crate) fn broker_of(server: &Server) -> Value {
     let body = Http::new(server.url(), server.token()).get("/readyz").body;
     let answer: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(answer["ready"], true, "without a broker jobs are accepted all the same: {answer}");
@@ -36,6 +37,6 @@ pub(super) fn broker_of(server: &Server) -> Value {
 }
 
 /// Waits until the broker is in this state; gives what is said about it.
-pub(super) fn until_broker(server: &Server, state: &str) -> Value {
+pub(crate) fn until_broker(server: &Server, state: &str) -> Value {
     until(&format!("the broker is {state}"), || Some(broker_of(server)).filter(|broker| broker["state"] == state))
 }

@@ -2,8 +2,9 @@
 
 use conveyor::domain::job::state::StateKind;
 
+use super::amqp::Amqp;
 use super::{broker_of, server, table, until_broker};
-use crate::harness::{Http, REPOSITORY, Rabbit, Relay, Server, USER, job, no_rabbit, private, shared, until};
+use crate::harness::{Http, REPOSITORY, Rabbit, Relay, Server, USER, job, no_rabbit, port_of, private, shared, until};
 
 /// Publishes a line; the file shows how often.
 #[track_caller]
@@ -112,6 +113,35 @@ fn a_broker_that_accepts_and_never_answers_stops_nothing() {
 }
 
 #[test]
+fn a_broker_that_takes_offers_and_never_confirms_is_told_and_nothing_runs_twice() {
+    if no_rabbit() {
+        return;
+    }
+    let relay = Relay::to(shared().port());
+    let vhost = shared().vhost();
+    let server = server(relay.port(), &vhost);
+    let _worker = server.worker("one");
+    publishes(&server);
+    relay.swallow_confirms(true);
+    let id = server.submit(job(REPOSITORY, "/x", server.script("echo x >>x/x")));
+    // What came to the worker is claimed, whatever the server knows of it.
+    assert_eq!(server.ended(id).state, StateKind::Succeeded);
+    let said = until("it is told", || {
+        let broker = broker_of(&server);
+        (broker["state"] == "down" || !broker["fleets"].is_null()).then_some(broker)
+    });
+    assert!(said.to_string().contains("did not confirm a message within 15 s"), "{said}");
+    let more = server.submit(job(REPOSITORY, "/x", server.script("echo x >>x/x")));
+    relay.swallow_confirms(false);
+    assert_eq!(server.ended(more).state, StateKind::Succeeded);
+    until("all is well", || {
+        let broker = broker_of(&server);
+        (broker["state"] == "up" && broker["fleets"].is_null()).then_some(())
+    });
+    assert_eq!(server.publishes(), 3);
+}
+
+#[test]
 fn connections_cut_at_any_moment_lose_nothing_and_double_nothing() {
     if no_rabbit() {
         return;
@@ -147,16 +177,42 @@ fn a_broker_without_memory_is_shown_as_blocked_and_offers_wait_for_it() {
 }
 
 #[test]
-fn a_standby_is_refused_and_takes_over_when_the_leader_is_dead() {
+fn a_standby_leaves_the_broker_alone_and_takes_over_when_the_leader_is_dead() {
     if no_rabbit() {
         return;
     }
     let mut server = server(shared().port(), &shared().vhost());
+    let relay = Relay::to(port_of(server.url()));
+    server.reached_by(&format!("http://127.0.0.1:{}", relay.port()));
     let _worker = server.worker("one");
     publishes(&server);
-    let mut standby = server.second();
-    assert_eq!(standby.wait().code(), Some(1));
+    let (standby, url) = server.standby();
+    publishes(&server);
+    assert!(!standby.stderr().contains("offers and events go out"), "{}", standby.stderr());
     server.kill9();
+    relay.turn(port_of(&url));
+    server.replace(standby);
+    publishes(&server);
+    assert_eq!(server.publishes(), 3);
+}
+
+#[test]
+fn an_offer_that_nobody_answers_for_is_left_on_the_broker() {
+    if no_rabbit() {
+        return;
+    }
+    let vhost = shared().vhost();
+    let mut server = server(shared().port(), &vhost);
+    until_broker(&server, "up");
+    let mut worker = server.worker("one");
+    let amqp = Amqp::connect(shared().port(), &vhost);
+    let mut copies = amqp.listen("conveyor.offers", "conveyor.offers.default");
+    publishes(&server);
+    let (_, offer) = amqp.next(&mut copies);
+    server.kill9();
+    // It is delivered, and claiming it meets nobody.
+    amqp.publish("conveyor.offers", "conveyor.offers.default", &offer);
+    worker.said("it gives up", |_, log| log.contains("offers are left on the broker").then_some(()));
     server.start_again(None);
     publishes(&server);
     assert_eq!(server.publishes(), 2);

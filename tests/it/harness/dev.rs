@@ -59,10 +59,35 @@ impl Dev {
 
     /// With its state on a file system of so many megabytes, which nobody else sees; `None` where that cannot be had.
     pub(crate) fn start_on_small_disk(megabytes: u32) -> Option<Self> {
+        Self::start_mounted(Place::new(), &format!("mount -t tmpfs -o size={megabytes}m,mode=0700 test \"$0\""))
+    }
+
+    /// With its state on an ext4 of its own in `disk`, a file in its directory; `None` where that cannot be had.
+    pub(crate) fn start_on_ext4(megabytes: u32) -> Option<Self> {
         let base = Place::new();
+        let disk = base.path().join("disk");
+        std::fs::File::create(&disk).unwrap().set_len(u64::from(megabytes) << 20).unwrap();
+        let made = Command::new("mke2fs").args(["-q", "-t", "ext4"]).arg(&disk).output();
+        if !made.is_ok_and(|run| run.status.success()) {
+            return None;
+        }
+        let mount = format!("mount -o loop,errors=remount-ro {} \"$0\"", disk.display());
+        Self::start_mounted(base, &mount)
+    }
+
+    /// Runs a command in the name space that its state is mounted in; `$0` is that directory.
+    pub(crate) fn within(&self, script: &str) -> std::process::Output {
+        let target = self.process.id().to_string();
+        let state = self.base.path().join("state");
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", "--target", &target, "sh", "-c", script]).arg(state).output().unwrap()
+    }
+
+    /// With a file system mounted at its state by a shell's command, in a name space of its own.
+    fn start_mounted(base: Place, mount: &str) -> Option<Self> {
         let state = base.path().join("state");
         std::fs::create_dir(&state).unwrap();
-        let mount = format!("mount -t tmpfs -o size={megabytes}m,mode=0700 test \"$0\" && exec \"$@\"");
+        let mount = format!("{mount} && exec \"$@\"");
         let within = |then: &Command| {
             let mut command = Command::new("unshare");
             command.args(["--mount", "--propagation", "private", "sh", "-c", &mount]).arg(&state);

@@ -145,6 +145,13 @@ impl Server {
         private(&self.base.path().join("config.toml"), &(config_text(self.base.path(), "") + ONE_BY_ONE + more));
     }
 
+    /// Adds a key to the table `[server]`, for its next start.
+    #[cfg(feature = "crash-points")]
+    pub(crate) fn configure_server(&self, key: &str) {
+        let text = config_text(self.base.path(), "").replace("[server]\n", &format!("[server]\n{key}\n"));
+        private(&self.base.path().join("config.toml"), &text);
+    }
+
     pub(crate) fn process(&mut self) -> &mut Daemon {
         &mut self.process
     }
@@ -161,9 +168,19 @@ impl Server {
         self.process = launch(&self.program, &address, crash_at).0;
     }
 
-    /// A second server on the same state, which must end by itself.
-    pub(crate) fn second(&self) -> Daemon {
-        Daemon::start(&mut self.program.command(&["server", "--listen", "127.0.0.1:0"]))
+    /// A second server on the same state that listens on a port of its own, and its address.
+    pub(crate) fn standby(&self) -> (Daemon, String) {
+        launch(&self.program, "127.0.0.1:0", None)
+    }
+
+    /// From now on clients and workers reach the server by another address.
+    pub(crate) fn reached_by(&mut self, url: &str) {
+        self.api = Api::new(url, TOKEN);
+    }
+
+    /// Takes another process for this server.
+    pub(crate) fn replace(&mut self, process: Daemon) {
+        self.process = process;
     }
 
     /// A worker with one slot that is ready, under a node's name and with that node's state directory.
@@ -248,6 +265,11 @@ fn config_text(base: &Path, worker: &str) -> String {
         repositories = path("repositories"),
         keys = path("keys"),
     )
+}
+
+/// The port in an address.
+pub(crate) fn port_of(url: &str) -> u16 {
+    url.rsplit(':').next().unwrap().parse().unwrap()
 }
 
 /// Writes a file that only this account can read.

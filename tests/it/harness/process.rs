@@ -82,6 +82,11 @@ impl Daemon {
         self.wait()
     }
 
+    /// Stops it (SIGSTOP) or lets it go on (SIGCONT).
+    pub(crate) fn send(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
     /// As a power cut would.
     pub(crate) fn kill9(&mut self) {
         if self.poll().is_none() {

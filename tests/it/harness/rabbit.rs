@@ -61,6 +61,15 @@ impl Rabbit {
     /// Starts one; with TLS where the directory has `ca.pem`, `server.pem` and `server.key`, and then asks for a
     /// certificate of its clients.
     pub(crate) fn start(tls: Option<&Path>) -> Self {
+        Self::start_as(tls, "[].")
+    }
+
+    /// Starts one with settings in Erlang's own form, which has some that the other file has not.
+    pub(crate) fn start_with(advanced: &str) -> Self {
+        Self::start_as(None, advanced)
+    }
+
+    fn start_as(tls: Option<&Path>, advanced: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("conveyor-rabbit-").tempdir().unwrap();
         // Held until all are known, so that they differ.
         let listeners: Vec<_> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
@@ -96,6 +105,7 @@ impl Rabbit {
         let definitions = json!({"users": [user], "vhosts": vhosts, "permissions": permissions});
         std::fs::write(path("definitions.json"), definitions.to_string()).unwrap();
         std::fs::write(path("enabled_plugins"), "[].").unwrap();
+        std::fs::write(path("advanced.config"), advanced).unwrap();
         let rabbit =
             Self { directory, ports, epmd: Mutex::default(), broker: Mutex::default(), vhosts: AtomicU32::new(0) };
         *lock(&rabbit.epmd) = Some(rabbit.start_epmd());
@@ -171,7 +181,7 @@ impl Rabbit {
         ask().unwrap_or(false)
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log/rabbit.log")).unwrap_or_default()
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Passes bytes between clients and one address, until it is told otherwise.
@@ -13,8 +13,12 @@ pub(crate) struct Relay {
 
 #[derive(Default)]
 struct State {
+    /// Where new connections go.
+    target: AtomicU16,
     /// What the other side says is swallowed.
     mute: AtomicBool,
+    /// Only its publisher confirms are.
+    unconfirmed: AtomicBool,
     closed: AtomicBool,
     /// Connections that were passed.
     connections: AtomicUsize,
@@ -27,14 +31,15 @@ impl Relay {
     pub(crate) fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let own = listener.local_addr().unwrap().port();
-        let state = Arc::<State>::default();
+        let state = Arc::new(State { target: port.into(), ..State::default() });
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if shared.closed.load(Ordering::SeqCst) {
                     break;
                 }
-                let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+                let target = shared.target.load(Ordering::SeqCst);
+                let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { continue };
                 shared.connections.fetch_add(1, Ordering::SeqCst);
                 let mut open = shared.open.lock().unwrap();
                 for (from, to, can_be_mute) in [(&client, &server, false), (&server, &client, true)] {
@@ -67,6 +72,17 @@ impl Relay {
         self.state.bytes.load(Ordering::SeqCst)
     }
 
+    /// Whether a broker's confirms (AMQP `basic.ack`, `basic.nack`) are swallowed from now on, and nothing else.
+    pub(crate) fn swallow_confirms(&self, swallow: bool) {
+        self.state.unconfirmed.store(swallow, Ordering::SeqCst);
+    }
+
+    /// Cuts all connections; new ones go to another port.
+    pub(crate) fn turn(&self, port: u16) {
+        self.state.target.store(port, Ordering::SeqCst);
+        self.cut();
+    }
+
     /// Cuts all connections; new ones are passed.
     pub(crate) fn cut(&self) {
         for stream in self.state.open.lock().unwrap().drain(..) {
@@ -86,11 +102,16 @@ impl Drop for Relay {
 
 fn copy(mut from: TcpStream, mut to: TcpStream, can_be_mute: bool, state: &State) {
     let mut buffer = [0; 16 * 1024];
+    let mut frames = Frames::default();
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         if can_be_mute && state.mute.load(Ordering::SeqCst) {
             continue;
         }
-        if to.write_all(&buffer[..count]).is_err() {
+        let bytes = match can_be_mute {
+            true => frames.without_confirms(&buffer[..count], state.unconfirmed.load(Ordering::SeqCst)),
+            false => buffer[..count].to_vec(),
+        };
+        if to.write_all(&bytes).is_err() {
             break;
         }
         if can_be_mute {
@@ -98,4 +119,40 @@ fn copy(mut from: TcpStream, mut to: TcpStream, can_be_mute: bool, state: &State
         }
     }
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+}
+
+/// Cuts what a broker says into AMQP's frames: type, channel (2 bytes), size (4), the payload and an end.
+#[derive(Default)]
+struct Frames {
+    rest: Vec<u8>,
+    /// What is said is no AMQP, and is passed on as it is.
+    other: bool,
+}
+
+impl Frames {
+    /// The frames that are complete, also half ones where it is no AMQP.
+    fn without_confirms(&mut self, bytes: &[u8], swallow: bool) -> Vec<u8> {
+        self.rest.extend_from_slice(bytes);
+        let mut passed = Vec::new();
+        while !self.other && self.rest.len() >= 7 {
+            let size = u32::from_be_bytes(self.rest[3..7].try_into().unwrap()) as usize;
+            if !matches!(self.rest[0], 1..=3 | 8) || size > 1 << 20 {
+                self.other = true;
+                break;
+            }
+            if self.rest.len() < size + 8 {
+                return passed;
+            }
+            let frame: Vec<u8> = self.rest.drain(..size + 8).collect();
+            // A method of class 60 (basic): 80 is ack, 120 is nack.
+            let is_confirm = frame[0] == 1 && frame[7..9] == [0, 60] && matches!(frame[9..11], [0, 80] | [0, 120]);
+            if !(swallow && is_confirm) {
+                passed.extend(frame);
+            }
+        }
+        if self.other {
+            passed.append(&mut self.rest);
+        }
+        passed
+    }
 }

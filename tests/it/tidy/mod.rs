@@ -25,6 +25,46 @@ fn sources() -> Vec<Source> {
     sources
 }
 
+/// Every function of the tests and of the sources.
+fn functions() -> &'static std::collections::BTreeSet<String> {
+    static FUNCTIONS: std::sync::OnceLock<std::collections::BTreeSet<String>> = std::sync::OnceLock::new();
+    FUNCTIONS.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let files = ["src", "tests"].into_iter().flat_map(|folder| walkdir::WalkDir::new(root.join(folder)));
+        let rust = files.map(Result::unwrap).filter(|file| file.path().extension().is_some_and(|end| end == "rs"));
+        let texts = rust.map(|file| std::fs::read_to_string(file.path()).unwrap());
+        let names = |text: String| -> Vec<String> {
+            let of = |line: &str| Some(line.trim_start().split_once("fn ")?.1.split_once('(')?.0.to_owned());
+            text.lines().filter_map(of).collect()
+        };
+        texts.flat_map(names).collect()
+    })
+}
+
+/// Fails where one of the `names` in backticks is no test's, or where there is none.
+#[track_caller]
+pub(crate) fn assert_names_tests(row: &str, names: &str) {
+    let named: Vec<_> = names.split('`').skip(1).step_by(2).collect();
+    assert!(!named.is_empty(), "no test is named: {row}");
+    for name in named {
+        assert!(functions().contains(name), "there is no test {name}: {row}");
+    }
+}
+
+#[test]
+fn every_failure_in_the_architecture_has_tests_that_exist() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
+    let section = text.split("### What happens when it fails").nth(1).expect("the section is there");
+    let rows: Vec<_> = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1).collect();
+    let rows: Vec<_> = rows.into_iter().take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 35, "the table was not found");
+    for row in rows {
+        let columns: Vec<_> = row.trim_matches('|').split('|').collect();
+        assert_eq!(columns.len(), 4, "failure, what happens, where, tests: {row}");
+        assert_names_tests(row, columns[3]);
+    }
+}
+
 fn assert_none(violations: impl IntoIterator<Item = String>) {
     let violations: Vec<_> = violations.into_iter().collect();
     assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
