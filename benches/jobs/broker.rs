@@ -45,6 +45,7 @@ pub(crate) fn settings() -> Option<Settings> {
         prefix: "conveyor".into(),
         events_exchange: "conveyor.events".into(),
         delivery_limit: 20,
+        single_node: true,
     })
 }
 

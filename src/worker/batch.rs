@@ -221,10 +221,10 @@ async fn permission(
     let request = IntentRequest { token: claim.token.clone(), intent };
     match worker.client.intent(batch, &request).await {
         Ok(()) if worker.held.may_publish() => Ok(()),
-        Ok(()) => {
-            Err(failure::failed("server_silent", "the server has been silent for too long to begin a publish", true))
-        }
+        // The claim may be another's by now. That is the fault of neither the job nor its payload.
+        Ok(()) => Err(Outcome::Released),
         Err(ClientError::Refused { status: 409, .. }) => Err(Outcome::Released),
+        Err(error) if error.is_transient() => Err(Outcome::Released),
         Err(error) => Err(failure::failed("server_unreachable", failure::chain(&error), true)),
     }
 }
