@@ -131,7 +131,8 @@ async fn a_lost_worker_is_shown_and_one_that_said_goodbye_is_not() {
     rig.clock.pass(Settings::default().claim_expiry + Duration::from_secs(1));
     rig.engine.tick().await.unwrap();
     let list = rig.engine.workers().await.unwrap();
-    assert_eq!(listed(&rig).await, (vec![("n1".into(), WorkerState::Silent)], vec![REPOSITORY.into()]));
+    let unserved = [REPOSITORY, OTHER].map(String::from).to_vec();
+    assert_eq!(listed(&rig).await, (vec![("n1".into(), WorkerState::Silent)], unserved));
     assert_eq!(list.workers[0].heard_at, heard_at);
     // A clock that was set back makes an instance that seems older.
     Beat::of("n1", one, &[REPOSITORY]).send(&rig).await;
