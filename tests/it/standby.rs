@@ -76,7 +76,7 @@ fn a_standby_takes_over_from_a_leader_that_is_killed_in_the_middle_of_jobs() {
         "--ids",
         &jobs[0].to_string(),
     ]));
-    waiting.said("the client tries again", |_, log| log.contains("trying again").then_some(()));
+    waiting.said("the client tries again", |_, log| log.contains("connecting anew").then_some(()));
     let killed = Instant::now();
     server.kill9();
     until_ready(&at);
