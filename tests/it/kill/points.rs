@@ -13,7 +13,12 @@ use super::work::{Planned, submit_all};
 use super::world::World;
 
 /// Points that are passed only where something was lost before, and where to lose it.
-const NEED_A_LOSS: [(&str, &str); 2] = [("finding.before", "worker.permitted"), ("finding.after", "worker.permitted")];
+const NEED_A_LOSS: [(&str, &str); 4] = [
+    ("finding.before", "worker.permitted"),
+    ("finding.after", "worker.permitted"),
+    ("worker.recovering", "worker.permitted"),
+    ("worker.found", "worker.permitted"),
+];
 /// Files to remove in each repository.
 const SEEDS: usize = 2;
 /// Cases beside each other.
