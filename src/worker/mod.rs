@@ -260,6 +260,7 @@ impl Worker {
             tracing::debug!(batch.id = %offer.batch_id, repository = %offer.repository, "an offer for a repository that is not served here");
             receipt.as_ref().inspect(|receipt| receipt.gone());
         } else if let Some(_taken) = self.held.take(offer.batch_id) {
+            crate::crash::point("worker.received");
             was_ours = self.claim(&offer, receipt.as_ref()).await;
         }
         if was_ours && self.settings.once.is_some() {

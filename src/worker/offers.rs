@@ -182,10 +182,11 @@ impl Consuming<'_> {
             }
             Fate::Gone | Fate::Ended => {
                 crate::crash::point("broker.before-ack");
-                match self.pending.remove(&number) {
-                    Some(pending) => self.inbox.acknowledge(&pending.received).await,
-                    None => Ok(()),
+                if let Some(pending) = self.pending.remove(&number) {
+                    self.inbox.acknowledge(&pending.received).await?;
+                    crate::crash::point("broker.acknowledged");
                 }
+                Ok(())
             }
             Fate::Unanswered => Err(BrokerError::ServerAway),
         }

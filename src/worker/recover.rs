@@ -14,8 +14,10 @@ pub(super) async fn run(worker: Arc<Worker>, request: RecoverRequest) {
         return;
     }
     let batch = request.batch_id;
+    crate::crash::point("worker.recovering");
     let finding = find(Arc::clone(&worker.publisher), request).await;
     tracing::info!(batch.id = %batch, finding = ?finding, "looked for the publish of a lost batch");
+    crate::crash::point("worker.found");
     let report = FindingRequest { node: worker.settings.node.clone(), finding };
     if let Err(error) = worker.client.finding(batch, &report).await {
         tracing::warn!(batch.id = %batch, error = &error as &dyn std::error::Error, "cannot report what became of a lost batch; the server will ask again");

@@ -217,39 +217,3 @@ fn an_offer_that_nobody_answers_for_is_left_on_the_broker() {
     publishes(&server);
     assert_eq!(server.publishes(), 2);
 }
-
-/// Without the feature nothing dies.
-#[cfg(feature = "crash-points")]
-#[test]
-fn dying_at_any_named_point_loses_nothing_and_publishes_nothing_twice() {
-    if no_rabbit() {
-        return;
-    }
-    let mut server = server(shared().port(), &shared().vhost());
-    let mut expected = 0;
-    for point in conveyor::crash::ALL.iter().filter(|point| point.starts_with("broker.")) {
-        let ack = *point == "broker.before-ack";
-        let mut worker = if ack { server.worker_dying_at("one", point) } else { server.worker("one") };
-        if !ack {
-            server.kill9();
-            server.start_dying_at(point);
-        }
-        // The server may die before it has answered: the client asks again with the same id.
-        let payload = conveyor::domain::job::spec::Payload::Empty;
-        let spec = job(REPOSITORY, "/x", payload);
-        let _ = server.try_submit(std::slice::from_ref(&spec));
-        if ack {
-            worker.wait();
-            worker = server.worker("one");
-        } else {
-            server.ended_itself();
-            server.start_again(None);
-        }
-        let id = server.submit(spec);
-        assert_eq!(server.ended(id).state, StateKind::Succeeded, "{point}");
-        expected += 1;
-        assert_eq!(server.publishes(), expected, "{point}");
-        drop(worker);
-    }
-    assert_eq!(expected, 4);
-}

@@ -110,11 +110,6 @@ impl Server {
         self.process = Daemon::start(command.env("CONVEYOR_CRASH_AT", point));
     }
 
-    /// Waits until it has ended.
-    pub(crate) fn ended_itself(&mut self) {
-        self.process.wait();
-    }
-
     /// The server's token list, which is empty.
     pub(crate) fn token_list(&self) -> String {
         self.base.path().join("tokens.toml").into_os_string().into_string().unwrap()

@@ -71,9 +71,7 @@ impl Daemon {
 
     /// Asks it to end.
     pub(crate) fn signal(&mut self) {
-        if self.poll().is_none() {
-            kill(self.pid(), Signal::SIGTERM).unwrap();
-        }
+        self.send(Signal::SIGTERM);
     }
 
     /// Asks it to end and waits until it has.
@@ -82,9 +80,11 @@ impl Daemon {
         self.wait()
     }
 
-    /// Stops it (SIGSTOP) or lets it go on (SIGCONT).
-    pub(crate) fn send(&self, signal: Signal) {
-        kill(self.pid(), signal).unwrap();
+    /// Sends a signal to the process itself, not to its children, where it has not ended.
+    pub(crate) fn send(&mut self, signal: Signal) {
+        if self.poll().is_none() {
+            kill(self.pid(), signal).unwrap();
+        }
     }
 
     /// As a power cut would.

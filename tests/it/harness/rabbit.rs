@@ -27,8 +27,8 @@ const VHOSTS: u32 = 40;
 pub(crate) struct Rabbit {
     directory: tempfile::TempDir,
     ports: Ports,
-    epmd: Mutex<Option<Child>>,
-    broker: Mutex<Option<Child>>,
+    epmd: Mutex<Option<Guarded>>,
+    broker: Mutex<Option<Guarded>>,
     vhosts: AtomicU32,
 }
 
@@ -114,13 +114,12 @@ impl Rabbit {
     }
 
     /// An own epmd, which a broker would leave behind otherwise.
-    fn start_epmd(&self) -> Child {
+    fn start_epmd(&self) -> Guarded {
         let mut command = Command::new("epmd");
         command.args(["-port", &self.ports.epmd.to_string(), "-address", "127.0.0.1"]);
-        let child = in_group(&mut command).spawn().unwrap();
-        guard(&child, self.directory.path());
+        let guarded = Guarded::start(&mut command, self.directory.path());
         until("epmd listens", || TcpStream::connect(("127.0.0.1", self.ports.epmd)).ok());
-        child
+        guarded
     }
 
     fn environment(&self, command: &mut Command) {
@@ -159,13 +158,12 @@ impl Rabbit {
         }
         let mut command = Command::new(scripts().unwrap().join("rabbitmq-server"));
         self.environment(command.arg("-noinput"));
-        let mut child = in_group(&mut command).spawn().unwrap();
-        guard(&child, &self.directory.path().join("generated"));
+        let mut guarded = Guarded::start(&mut command, &self.directory.path().join("generated"));
         until("the broker speaks AMQP", || {
-            assert!(child.try_wait().unwrap().is_none(), "the broker ended; its log:\n{}", self.log());
+            assert!(guarded.child.try_wait().unwrap().is_none(), "the broker ended; its log:\n{}", self.log());
             self.speaks().then_some(())
         });
-        *broker = Some(child);
+        *broker = Some(guarded);
     }
 
     /// Whether it answers the protocol's header; that it accepts a connection is not enough.
@@ -187,17 +185,24 @@ impl Rabbit {
 
     /// Ends it as a power cut would.
     pub(crate) fn kill9(&self) {
-        if let Some(mut child) = lock(&self.broker).take() {
-            end(&mut child);
+        if let Some(broker) = lock(&self.broker).take() {
+            broker.end();
         }
     }
 
     /// Ends it in order.
     pub(crate) fn stop(&self) {
-        if let Some(mut child) = lock(&self.broker).take() {
-            nix::sys::signal::kill(pid(&child), Signal::SIGTERM).unwrap();
-            until("the broker ends", || child.try_wait().unwrap());
-            end(&mut child);
+        if let Some(mut broker) = lock(&self.broker).take() {
+            nix::sys::signal::kill(broker.pid(), Signal::SIGTERM).unwrap();
+            until("the broker ends", || broker.child.try_wait().unwrap());
+            broker.end();
+        }
+    }
+
+    /// Makes it stand still, where it runs, or go on.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        if let Some(broker) = &*lock(&self.broker) {
+            killpg(broker.pid(), if frozen { Signal::SIGSTOP } else { Signal::SIGCONT }).unwrap();
         }
     }
 
@@ -229,9 +234,9 @@ impl Rabbit {
 
 impl Drop for Rabbit {
     fn drop(&mut self) {
-        for child in [&self.broker, &self.epmd] {
-            if let Some(mut child) = lock(child).take() {
-                end(&mut child);
+        for process in [&self.broker, &self.epmd] {
+            if let Some(process) = lock(process).take() {
+                process.end();
             }
         }
     }
@@ -239,15 +244,6 @@ impl Drop for Rabbit {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn pid(child: &Child) -> Pid {
-    Pid::from_raw(i32::try_from(child.id()).unwrap())
-}
-
-fn end(child: &mut Child) {
-    let _ = killpg(pid(child), Signal::SIGKILL);
-    let _ = child.wait();
 }
 
 /// In a group of its own, without our output.
@@ -259,17 +255,36 @@ fn vhost_name(number: u32) -> String {
     format!("test{number}")
 }
 
-/// Kills a child's group and removes a directory when this process ends, however it does: a shell reads a pipe of ours.
-/// What all tests share is never dropped.
-fn guard(child: &Child, directory: &Path) {
-    let mut command = Command::new("sh");
-    command.args([
-        "-c",
-        "read _; kill -9 -- \"-$1\" 2>/dev/null; sleep 1; rm -rf -- \"$2\"",
-        "sh",
-        &child.id().to_string(),
-    ]);
-    command.arg(directory);
-    // Its pipe is open until the end of the process.
-    std::mem::forget(in_group(&mut command).stdin(Stdio::piped()).spawn().unwrap());
+/// A process whose group ends with this process, however that does: a shell reads a pipe of ours. What all tests share is
+/// never dropped.
+struct Guarded {
+    child: Child,
+    shell: Child,
+}
+
+impl Guarded {
+    /// Starts it; `directory` is removed where its group has to be killed.
+    fn start(command: &mut Command, directory: &Path) -> Self {
+        let child = in_group(command).spawn().unwrap();
+        let mut shell = Command::new("sh");
+        shell.args([
+            "-c",
+            "read _; kill -9 -- \"-$1\" 2>/dev/null; sleep 1; rm -rf -- \"$2\"",
+            "sh",
+            &child.id().to_string(),
+        ]);
+        let shell = in_group(shell.arg(directory)).stdin(Stdio::piped()).spawn().unwrap();
+        Self { child, shell }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
+    /// Kills the group. The shell goes first: once the group is gone, its number may be somebody else's.
+    fn end(mut self) {
+        let _ = (self.shell.kill(), self.shell.wait());
+        let _ = killpg(self.pid(), Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
 }

@@ -1,13 +1,30 @@
 //! All that was ever published into a repository, read from its chain of root catalogs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use conveyor::cvmfs::hash::ContentHash;
 use conveyor::cvmfs::history::Tag;
 use conveyor::cvmfs::reader::Reader;
 
+use super::home::reader;
+
+/// Opens repositories as they lie there and reads what is new in them: they must be whole, and nothing in them may have
+/// happened twice. `state` has `repositories` and `keys`.
+pub(super) fn look(chains: &mut BTreeMap<String, Chain>, state: &Path, repositories: &[&str]) -> Result<(), String> {
+    for repository in repositories {
+        let chain = chains.entry((*repository).to_owned()).or_default();
+        let reader = reader(state, repository).map_err(|error| format!("{repository}: {error}"))?;
+        chain.extend(&reader).map_err(|error| format!("{repository}: {error}"))?;
+        if let Some(wrong) = chain.repetitions().first() {
+            return Err(format!("{repository}: {wrong}"));
+        }
+    }
+    Ok(())
+}
+
 /// What a revision did to one file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Change {
     Added(String),
     Replaced(String),

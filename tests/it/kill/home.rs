@@ -61,13 +61,17 @@ impl Home {
         self.state().join("repositories")
     }
 
-    /// Opens a repository as a client does: every signature verified, nothing repaired.
     pub(super) fn reader(&self, repository: &str) -> Result<Reader, conveyor::cvmfs::Error> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let directory = self.repositories().join(repository);
-        let stratum0 = Stratum0::at(directory, repository, self.state().join("keys"));
-        stratum0.reader(Expiry::Refuse { now: now.try_into().unwrap() })
+        reader(&self.state(), repository)
     }
+}
+
+/// Opens a repository as a client does: every signature verified, nothing repaired. `state` has `repositories` and `keys`.
+pub(super) fn reader(state: &Path, repository: &str) -> Result<Reader, conveyor::cvmfs::Error> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let directory = state.join("repositories").join(repository);
+    let stratum0 = Stratum0::at(directory, repository, state.join("keys"));
+    stratum0.reader(Expiry::Refuse { now: now.try_into().unwrap() })
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -6,6 +6,8 @@
 #[cfg(feature = "crash-points")]
 mod chain;
 #[cfg(feature = "crash-points")]
+mod fleet;
+#[cfg(feature = "crash-points")]
 mod home;
 #[cfg(feature = "crash-points")]
 mod ledger;

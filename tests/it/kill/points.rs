@@ -9,11 +9,16 @@ use tokio::sync::{Semaphore, watch};
 use super::home::REPOSITORIES;
 use super::life::{Life, was_killed};
 use super::mounter::Mounter;
-use super::work::{Kind, Planned, submit_all};
+use super::work::{Planned, submit_all};
 use super::world::World;
 
 /// Points that are passed only where something was lost before, and where to lose it.
-const NEED_A_LOSS: [(&str, &str); 2] = [("finding.before", "worker.permitted"), ("finding.after", "worker.permitted")];
+const NEED_A_LOSS: [(&str, &str); 4] = [
+    ("finding.before", "worker.permitted"),
+    ("finding.after", "worker.permitted"),
+    ("worker.recovering", "worker.permitted"),
+    ("worker.found", "worker.permitted"),
+];
 /// Files to remove in each repository.
 const SEEDS: usize = 2;
 /// Cases beside each other.
@@ -61,9 +66,12 @@ fn cases() -> Vec<Vec<String>> {
 
 /// Three jobs of different kinds for each repository.
 fn jobs() -> Vec<Planned> {
-    let kinds = [Kind::Tarball, Kind::Script, Kind::Delete(0)];
-    let numbered = (0..kinds.len() * REPOSITORIES.len()).map(|number| (number, kinds[number / REPOSITORIES.len()]));
-    numbered.map(|(number, kind)| Planned::new(number, kind)).collect()
+    let kinds = [
+        |repository: &str| Planned::tarball(repository, "/tarballs"),
+        |repository: &str| Planned::script(repository, "/scripts"),
+        |repository: &str| Planned::delete(repository, "/seeds", "seeds/0"),
+    ];
+    kinds.iter().flat_map(|kind| REPOSITORIES.map(kind)).collect()
 }
 
 async fn run(lives: &[String], world: &mut World, mounter: Option<Mounter>) -> Result<(), String> {

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use super::home::REPOSITORIES;
 use super::life::{Life, PATIENCE};
 use super::mounter::Mounter;
-use super::work::{Kind, Planned, submit_all};
+use super::work::{Planned, submit_all};
 use super::world::World;
 
 /// At least so many jobs, and at most.
@@ -42,7 +42,7 @@ async fn random_kills_lose_nothing_and_publish_nothing_twice() {
     let mut world = World::seeded(SEEDS).await;
 
     let before = world.revisions();
-    let jobs: Vec<_> = (0..*JOBS.end()).map(|number| Planned::new(number, kind(number))).collect();
+    let jobs: Vec<_> = (0..*JOBS.end()).map(planned).collect();
     let entries: Vec<_> = jobs.iter().map(|job| job.entry.clone()).collect();
     let (living, receiver) = watch::channel(None);
     let (pace, accepted) = (Arc::new(Semaphore::new(BACKLOG)), Arc::new(AtomicUsize::new(0)));
@@ -116,12 +116,14 @@ async fn pace_out(pace: &Semaphore) {
     tokio::time::timeout(PATIENCE, waiting).await.expect("jobs are not accepted");
 }
 
-fn kind(number: usize) -> Kind {
+fn planned(number: usize) -> Planned {
     // Both repositories get some of each.
-    let pair = number / REPOSITORIES.len();
+    let (pair, repository) = (number / REPOSITORIES.len(), REPOSITORIES[number % REPOSITORIES.len()]);
     match pair {
-        _ if pair % DELETE_EVERY == 3 && pair / DELETE_EVERY < SEEDS => Kind::Delete(pair / DELETE_EVERY),
-        _ if pair % SCRIPT_EVERY == 1 => Kind::Script,
-        _ => Kind::Tarball,
+        _ if pair % DELETE_EVERY == 3 && pair / DELETE_EVERY < SEEDS => {
+            Planned::delete(repository, "/seeds", &format!("seeds/{}", pair / DELETE_EVERY))
+        }
+        _ if pair % SCRIPT_EVERY == 1 => Planned::script(repository, "/scripts"),
+        _ => Planned::tarball(repository, "/tarballs"),
     }
 }

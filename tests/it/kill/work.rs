@@ -8,21 +8,20 @@ use bytes::Bytes;
 use conveyor::client::{Client, ClientError};
 use conveyor::domain::digest::Sha256Digest;
 use conveyor::domain::ids::JobId;
-use conveyor::domain::job::spec::{JobSpec, Payload, Source};
+use conveyor::domain::job::spec::{Condition, Dependency, JobSpec, Payload, Source};
 use conveyor::domain::job::state::JobState;
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
 use super::chain::Change;
-use super::home::REPOSITORIES;
-use super::ledger::Entry;
+use super::ledger::{End, Entry};
 use super::life::PATIENCE;
-use crate::harness::job;
+use crate::harness::{job, packed};
 
 /// Pause before a client asks again.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Appends, so that a second run of it shows.
-const SCRIPT: &str = "#!/bin/sh\nset -eu\nmkdir -p \".$2\"\necho \"$3\" >>\".$2/$3\"\n";
+/// Adds a file of its job's name. Appends, so that a second run of it shows.
+const ADDING: &str = "mkdir -p \".$2\"\necho \"$3\" >>\".$2/$3\"";
 
 /// A job to be submitted, and what the ledger will say of it.
 pub(super) struct Planned {
@@ -31,87 +30,116 @@ pub(super) struct Planned {
     blob: Option<Bytes>,
 }
 
-/// The kinds of payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Tarball,
-    Script,
-    /// Removes the seed of this number.
-    Delete(usize),
-}
-
 impl Planned {
-    /// A job on a path of its own.
-    pub(super) fn new(number: usize, kind: Kind) -> Self {
-        let repository = REPOSITORIES[number % REPOSITORIES.len()];
+    /// Adds a file of its own name.
+    pub(super) fn tarball(repository: &str, lease: &str) -> Self {
         let id = JobId(Uuid::now_v7());
-        let source = |bytes: &Bytes| Source::Blob { digest: Sha256Digest::of(bytes) };
-        let (lease, payload, blob, change) = match kind {
-            Kind::Tarball => {
-                let archive = archive(&[id.to_string()]);
-                let payload = Payload::Tarball { source: source(&archive) };
-                ("/tarballs", payload, Some(archive), Change::Added(format!("tarballs/{id}")))
-            }
-            Kind::Script => {
-                let script = Bytes::from_static(SCRIPT.as_bytes());
-                let payload = Payload::Script { source: source(&script), args: vec![id.to_string()] };
-                ("/scripts", payload, Some(script), Change::Added(format!("scripts/{id}")))
-            }
-            Kind::Delete(seed) => {
-                let payload = Payload::Delete { paths: vec![format!("/seeds/{seed}")] };
-                ("/seeds", payload, None, Change::Removed(format!("seeds/{seed}")))
-            }
-        };
-        let spec = spec(id, repository, lease, payload);
-        Self { entry: Entry { job: id, repository: repository.into(), change }, spec, blob }
+        Self::unpacking(id, repository, lease, &[id.to_string()])
     }
 
-    /// One job that adds the files which later ones remove, in the repository of this number.
-    pub(super) fn seeds(repository: usize, count: usize) -> Self {
-        let id = JobId(Uuid::now_v7());
-        let archive = archive(&(0..count).map(|seed| seed.to_string()).collect::<Vec<_>>());
+    /// Adds files.
+    fn unpacking(id: JobId, repository: &str, lease: &str, names: &[String]) -> Self {
+        let content = |name: &String| (name.clone(), format!("content of {name}\n"));
+        let files: Vec<_> = names.iter().map(content).collect();
+        let archive =
+            Bytes::from(packed(&files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect::<Vec<_>>()));
         let payload = Payload::Tarball { source: Source::Blob { digest: Sha256Digest::of(&archive) } };
-        let repository = REPOSITORIES[repository];
-        let entry = Entry { job: id, repository: repository.into(), change: Change::Added("seeds/0".into()) };
-        Self { entry, spec: spec(id, repository, "/seeds", payload), blob: Some(archive) }
+        let changes = names.iter().map(|name| Change::Added(below(lease, name))).collect();
+        Self::new(id, repository, lease, payload, Some(archive), changes)
     }
 
-    /// Submits it to whoever lives until there is an answer that is not about dying.
-    async fn accepted_by(&self, living: &Living) {
-        let mut living = living.clone();
-        loop {
-            let client = living.wait_for(Option::is_some).await.unwrap().clone().unwrap();
-            match self.hand_in(&client).await {
-                Ok(()) => return,
-                Err(error @ ClientError::Refused { status: 400..=499, .. }) => panic!("{error}"),
-                Err(_) => tokio::time::sleep(PAUSE).await,
-            }
-        }
+    /// Adds a file of its own name.
+    pub(super) fn script(repository: &str, lease: &str) -> Self {
+        Self::scripted(repository, lease, ADDING, &[])
     }
 
-    async fn hand_in(&self, client: &Client) -> Result<(), ClientError> {
-        if let Some(blob) = &self.blob {
-            client.put_blob(blob.clone()).await?;
-        }
-        client.submit(std::slice::from_ref(&self.spec), None).await.map(drop)
+    /// First runs other lines, in which `$4` and so on are these arguments, then adds a file of its own name.
+    pub(super) fn script_with(repository: &str, lease: &str, lines: &str, args: &[String]) -> Self {
+        Self::scripted(repository, lease, &format!("{lines}\n{ADDING}"), args)
+    }
+
+    fn scripted(repository: &str, lease: &str, lines: &str, args: &[String]) -> Self {
+        let id = JobId(Uuid::now_v7());
+        let script = Bytes::from(format!("#!/bin/sh\nset -eu\n{lines}\n"));
+        let args = [&[id.to_string()], args].concat();
+        let payload = Payload::Script { source: Source::Blob { digest: Sha256Digest::of(&script) }, args };
+        let changes = vec![Change::Added(below(lease, &id.to_string()))];
+        Self::new(id, repository, lease, payload, Some(script), changes)
+    }
+
+    /// Removes a file, named from the repository's root without a slash.
+    pub(super) fn delete(repository: &str, lease: &str, path: &str) -> Self {
+        let payload = Payload::Delete { paths: vec![format!("/{path}")] };
+        Self::new(JobId(Uuid::now_v7()), repository, lease, payload, None, vec![Change::Removed(path.to_owned())])
+    }
+
+    /// Changes nothing.
+    pub(super) fn empty(repository: &str, lease: &str) -> Self {
+        Self::new(JobId(Uuid::now_v7()), repository, lease, Payload::Empty, None, Vec::new())
+    }
+
+    /// One job that adds the files which later ones remove.
+    pub(super) fn seeds(repository: &str, count: usize) -> Self {
+        let names: Vec<_> = (0..count).map(|seed| seed.to_string()).collect();
+        Self::unpacking(JobId(Uuid::now_v7()), repository, "/seeds", &names)
+    }
+
+    fn new(
+        id: JobId,
+        repository: &str,
+        lease: &str,
+        payload: Payload,
+        blob: Option<Bytes>,
+        changes: Vec<Change>,
+    ) -> Self {
+        let spec = JobSpec { id, ..job(repository, lease, payload) };
+        let (repository, end, dependencies) = (repository.to_owned(), End::Success, Vec::new());
+        Self { entry: Entry { job: id, repository, changes, end, dependencies }, spec, blob }
+    }
+
+    /// Lets it wait for another job.
+    pub(super) fn after(mut self, job_id: JobId, condition: Condition) -> Self {
+        self.spec.dependencies.push(Dependency { job_id, condition });
+        self.entry.dependencies.clone_from(&self.spec.dependencies);
+        self
+    }
+
+    /// Lets it end in another way than by success.
+    pub(super) fn ending(mut self, end: End) -> Self {
+        self.entry.end = end;
+        self
+    }
+
+    /// How often it may be tried, and for how many seconds each time.
+    pub(super) fn tried(mut self, attempts: u32, timeout_s: u32) -> Self {
+        (self.spec.attempts, self.spec.timeout_s) = (attempts, timeout_s);
+        self
     }
 }
 
-fn spec(id: JobId, repository: &str, lease: &str, payload: Payload) -> JobSpec {
-    JobSpec { id, ..job(repository, lease, payload) }
+fn below(lease: &str, name: &str) -> String {
+    format!("{lease}/{name}").trim_start_matches('/').to_owned()
 }
 
-/// A tar archive of small files.
-fn archive(names: &[String]) -> Bytes {
-    let mut tar = tar::Builder::new(Vec::new());
-    for name in names {
-        let content = format!("content of {name}\n");
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        tar.append_data(&mut header, name, content.as_bytes()).unwrap();
+/// Submits jobs together to whoever lives until there is an answer that is not about dying.
+pub(super) async fn accepted_by(jobs: &[Planned], living: &Living) {
+    let mut living = living.clone();
+    loop {
+        let client = living.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        match hand_in(jobs, &client).await {
+            Ok(()) => return,
+            Err(error @ ClientError::Refused { status: 400..=499, .. }) => panic!("{error}"),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
     }
-    tar.into_inner().unwrap().into()
+}
+
+async fn hand_in(jobs: &[Planned], client: &Client) -> Result<(), ClientError> {
+    for blob in jobs.iter().filter_map(|job| job.blob.as_ref()) {
+        client.put_blob(blob.clone()).await?;
+    }
+    let specs: Vec<_> = jobs.iter().map(|job| job.spec.clone()).collect();
+    client.submit(&specs, None).await.map(drop)
 }
 
 /// Whoever lives now; nothing between two lives.
@@ -124,7 +152,7 @@ pub(super) async fn submit_all(jobs: &[Planned], living: &Living, pace: &Semapho
     for job in jobs {
         let Ok(leave) = pace.acquire().await else { break };
         leave.forget();
-        tokio::time::timeout(PATIENCE * 4, job.accepted_by(living))
+        tokio::time::timeout(PATIENCE * 4, accepted_by(std::slice::from_ref(job), living))
             .await
             .expect("not accepted in all the time that a test may take");
         accepted.fetch_add(1, Ordering::SeqCst);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use conveyor::client::Client;
 use tokio::sync::{Semaphore, watch};
 
-use super::chain::Chain;
+use super::chain::{self, Chain};
 use super::home::{Home, REPOSITORIES};
 use super::ledger::{self, Entry};
 use super::life::Life;
@@ -22,7 +22,7 @@ impl World {
     /// Repositories with `seeds` files each, published by a job that is in the ledger.
     pub(super) async fn seeded(seeds: usize) -> Self {
         let home = Home::new();
-        let jobs: Vec<_> = (0..REPOSITORIES.len()).map(|repository| Planned::seeds(repository, seeds)).collect();
+        let jobs: Vec<_> = REPOSITORIES.iter().map(|repository| Planned::seeds(repository, seeds)).collect();
         let mut life = Life::start(&home, None);
         let client = life.ready(&home).await.expect("it did not start");
         let (_sender, living) = watch::channel(Some(client.clone()));
@@ -49,15 +49,7 @@ impl World {
     /// Opens the repositories as they lie there and reads what is new in them: they must be whole, and nothing in them
     /// may have happened twice.
     pub(super) fn look(&mut self) -> Result<(), String> {
-        for repository in REPOSITORIES {
-            let chain = self.chains.entry(repository.into()).or_default();
-            let reader = self.home.reader(repository).map_err(|error| format!("{repository}: {error}"))?;
-            chain.extend(&reader).map_err(|error| format!("{repository}: {error}"))?;
-            if let Some(wrong) = chain.repetitions().first() {
-                return Err(format!("{repository}: {wrong}"));
-            }
-        }
-        Ok(())
+        chain::look(&mut self.chains, &self.home.state(), &REPOSITORIES)
     }
 
     /// Lets a last life finish everything, then compares the ledger with what it says and with the repositories.
