@@ -13,6 +13,7 @@ pub mod domain;
 mod file_lock;
 pub mod http;
 pub mod payload;
+pub mod planted;
 pub mod publisher;
 pub mod store;
 pub mod worker;

@@ -8,6 +8,7 @@ use crate::domain::ids::BatchId;
 use crate::domain::job::Job;
 use crate::domain::job::event::JobEvent;
 use crate::domain::job::state::{JobState, StateKind};
+use crate::planted::{self, Bug};
 use crate::store::{StoreError, Tx};
 
 use super::dispatch::Dispatcher;
@@ -52,7 +53,7 @@ fn dissolve_if_empty(tx: &mut Tx<'_>, id: BatchId) -> Result<(), AppError> {
     let Some(mut batch) = readable_batch(tx, id)? else { return Ok(()) };
     for member in &batch.jobs {
         let state = readable_job(tx, member.job_id)?.map(|job| job.progress.state);
-        if matches!(state, Some(JobState::Offered { batch }) if batch == id) {
+        if !planted::is(Bug::CancelsWholeBatch) && matches!(state, Some(JobState::Offered { batch }) if batch == id) {
             return Ok(());
         }
     }
@@ -91,6 +92,7 @@ fn release_dependents(tx: &mut Tx<'_>, now: Timestamp, dispatcher: &Dispatcher, 
             let event = match readiness(tx.dependencies(job.seq)?) {
                 Readiness::Pending => continue,
                 Readiness::Met => JobEvent::DependenciesMet,
+                Readiness::Unmet(_) if planted::is(Bug::IgnoresFailedDependency) => JobEvent::DependenciesMet,
                 Readiness::Unmet(dependency) => JobEvent::DependencyUnmet { dependency },
             };
             let job = apply(tx, now, dispatcher, job, &event)?;

@@ -7,6 +7,7 @@ use crate::domain::ids::BatchId;
 use crate::domain::job::event::JobEvent;
 use crate::domain::job::state::JobState;
 use crate::domain::protocol::{ClaimReply, ClaimRequest, ClaimedJob};
+use crate::planted::{self, Bug};
 use crate::store::Tx;
 
 impl Engine {
@@ -15,7 +16,7 @@ impl Engine {
         let (epoch, expiry) = (self.store.epoch(), self.settings.claim_expiry);
         let node = request.node.clone();
         // Its deadline comes first: the caller may be gone before the commit is known here.
-        let deadline = self.clock.monotonic() + expiry;
+        let deadline = self.time() + expiry;
         self.live().claims.entry(id).or_insert(deadline);
         crate::crash::point("claim.before");
         let (reply, is_new) = self
@@ -29,7 +30,11 @@ impl Engine {
                 }
                 let token = format!("{epoch}.{id}.{}", dispatcher.entropy.secret());
                 let claim = Claim { token, epoch, node: request.node.clone(), instance: request.instance };
-                let (claim, is_new) = batch.claim(request.generation, claim)?;
+                let (generation, claim) = as_planted(&batch, request.generation, claim);
+                let (claim, is_new) = batch.claim(generation, claim)?;
+                if !is_new && planted::is(Bug::RefusesClaimAskedAgain) {
+                    return Err(BatchError::Taken { node: claim.node.clone() }.into());
+                }
                 let claim = claim.clone();
                 if is_new {
                     // Those that were cancelled are gone, and what became ready since comes along.
@@ -89,6 +94,15 @@ impl Engine {
             self.dispatcher.workers.adjust_slots(&node, -1);
         }
         Ok(reply)
+    }
+}
+
+/// What is asked for; with a planted bug, what a server takes it for that does not look closely.
+fn as_planted(batch: &Batch, generation: u32, claim: Claim) -> (u32, Claim) {
+    let generation = if planted::is(Bug::AcceptsStaleOffer) { batch.generation } else { generation };
+    match batch.state.claim() {
+        Some(held) if planted::is(Bug::GrantsClaimTwice) => (generation, Claim { instance: held.instance, ..claim }),
+        _ => (generation, claim),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::domain::job::spec::JobSpec;
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::plan::{Action, BatchLimits, ReadyJob, RepositoryView, Unclaimed, View, plan, top_up};
 use crate::domain::share::{Pending, Shares};
+use crate::planted::{self, Bug};
 use crate::store::{StoreError, Tx};
 
 /// Keeps which repositories must be planned again, and how much each fleet can take.
@@ -172,7 +173,7 @@ impl Dispatcher {
             let rules = self.rules(&name);
             let many = if rules.gateway { LOOK_AHEAD } else { self.limits.jobs };
             let ready = self.ready(tx, &name, many)?;
-            let reserved = tx.reserved(&name)?;
+            let reserved = as_planted(tx.reserved(&name)?, &ready);
             self.state().dirty.remove(&name);
             if !ready.is_empty() {
                 view.repositories.push(RepositoryView { name, rules, reserved, ready });
@@ -183,7 +184,11 @@ impl Dispatcher {
 
     fn ready(&self, tx: &Tx<'_>, repository: &RepositoryName, limit: usize) -> Result<Vec<ReadyJob>, StoreError> {
         let damaged = self.state().damaged.clone();
-        tx.ready(repository, limit, |job| damaged.contains(&job))
+        let mut ready = tx.ready(repository, limit, |job| damaged.contains(&job))?;
+        if planted::is(Bug::ServesLastFirst) {
+            ready.reverse();
+        }
+        Ok(ready)
     }
 
     /// Forms a batch; there is none where no job's row can be read.
@@ -271,4 +276,21 @@ impl Dispatcher {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The lease paths that stand in the way; with a planted bug, what a server takes them for that compares them too finely.
+fn as_planted(mut reserved: Vec<LeasePath>, ready: &[ReadyJob]) -> Vec<LeasePath> {
+    let below =
+        |a: &str, b: &str| a == "/" || b.strip_prefix(a).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let (by_component, by_case) = (planted::is(Bug::ComparesComponents), planted::is(Bug::ComparesCase));
+    if by_component || by_case {
+        reserved.retain(|path| {
+            ready.iter().any(|job| {
+                let (a, b) = (path.as_str(), job.lease_path.as_str());
+                let (a, b) = if by_case { (a.to_owned(), b.to_owned()) } else { (a.to_lowercase(), b.to_lowercase()) };
+                if by_component { below(&a, &b) || below(&b, &a) } else { a.starts_with(&b) || b.starts_with(&a) }
+            })
+        });
+    }
+    reserved
 }

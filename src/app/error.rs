@@ -48,6 +48,10 @@ impl AppError {
         Self::Invalid { code, message: message.to_string(), hint }
     }
 
+    pub(super) fn not_leader() -> Self {
+        Self::conflict("not_leader", "this server no longer leads", "ask again; the leader will answer")
+    }
+
     pub(super) fn conflict(code: &'static str, message: impl ToString, hint: &'static str) -> Self {
         Self::Conflict { code, message: message.to_string(), hint }
     }

@@ -72,7 +72,7 @@ impl Engine {
             ..HeartbeatReply::default()
         };
         let mut orphans = Vec::new();
-        let deadline = self.clock.monotonic() + self.settings.claim_expiry;
+        let deadline = self.time() + self.settings.claim_expiry;
         for batch in &mine {
             match &batch.state {
                 BatchState::Claimed { claim } | BatchState::Publishing { claim, .. } => {

@@ -44,6 +44,7 @@ use crate::domain::job::event::JobEvent;
 use crate::domain::job::state::JobState;
 use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
+use crate::planted::{self, Bug};
 use crate::store::blobs::BlobStore;
 use crate::store::logs::LogStore;
 use crate::store::{Db, Store, StoreError};
@@ -54,6 +55,7 @@ pub use error::AppError;
 pub use offers::MAX_WAIT;
 use progress::Reported;
 pub use query::MAX_PAGE;
+pub use rabbitmq::{Broken, Carrier};
 use recent::Recent;
 pub use recent::{RecentEvent, RecentEvents, Watched};
 pub use retention::{Pruned, Round};
@@ -163,10 +165,12 @@ impl Engine {
         engine.dispatcher.restore_shares(engine.store.read(|db| db.pending()).await?);
         engine.withdraw_moved().await?;
         let batches = engine.store.read(|db| db.live_batches()).await?;
-        let now = engine.clock.monotonic();
-        let expiry = now + engine.settings.claim_expiry;
+        let now = engine.time();
+        let expiry = if planted::is(Bug::ForgetsDowntime) { now } else { now + engine.settings.claim_expiry };
         {
             let mut live = engine.live();
+            // Standing still counts from here on, not from the first tick.
+            live.last_tick = Some(engine.clock.monotonic());
             for batch in &batches {
                 match batch.state {
                     BatchState::Claimed { .. } | BatchState::Publishing { .. } => {
@@ -201,6 +205,16 @@ impl Engine {
         &self.dispatcher.repositories
     }
 
+    /// The time that claims and offers expire by: it does not jump.
+    fn time(&self) -> Duration {
+        match planted::is(Bug::ExpiresOnWallClock) {
+            true => {
+                Duration::try_from(self.clock.now().duration_since(jiff::Timestamp::UNIX_EPOCH)).unwrap_or_default()
+            }
+            false => self.clock.monotonic(),
+        }
+    }
+
     fn live(&self) -> MutexGuard<'_, Live> {
         // The map is valid after every single operation, so a panic elsewhere cannot leave it half-changed.
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
@@ -212,10 +226,13 @@ impl Engine {
         T: Send + 'static,
         F: FnOnce(&mut crate::store::Tx<'_>, jiff::Timestamp, &Dispatcher) -> Result<T, AppError> + Send + 'static,
     {
-        let (dispatcher, now) = (Arc::clone(&self.dispatcher), self.clock.now());
+        let (dispatcher, now, epoch) = (Arc::clone(&self.dispatcher), self.clock.now(), self.store.epoch());
         let result = self
             .store
             .write(move |tx| {
+                if !tx.is_epoch(epoch)? && !planted::is(Bug::IgnoresEpoch) {
+                    return Err(AppError::not_leader());
+                }
                 let result = work(tx, now, &dispatcher)?;
                 let offers = dispatcher.run(tx, now)?;
                 Ok::<_, AppError>((result, offers))

@@ -59,7 +59,7 @@ impl Engine {
         if taken.is_empty() {
             return Ok(Vec::new());
         }
-        let due = self.clock.monotonic() + self.settings.offer_ttl;
+        let due = self.time() + self.settings.offer_ttl;
         self.live().offers.extend(taken.iter().map(|batch| (batch.id, due)));
         Ok(taken.iter().map(offer).collect())
     }
@@ -68,7 +68,7 @@ impl Engine {
     pub async fn offers_sent(&self, offers: Vec<(BatchId, u32)>) -> Result<(), AppError> {
         let noted = offers.clone();
         // Whatever is recorded as sent must have its deadline: this note may come after the first one is over.
-        let due = self.clock.monotonic() + self.settings.offer_ttl;
+        let due = self.time() + self.settings.offer_ttl;
         {
             let mut live = self.live();
             for (id, _) in &offers {

@@ -14,6 +14,7 @@ use crate::domain::job::state::JobState;
 use crate::domain::outcome::{JobOutcome, Outcome};
 use crate::domain::policy;
 use crate::domain::protocol::OutcomeRequest;
+use crate::planted::{self, Bug};
 use crate::store::Tx;
 
 impl Engine {
@@ -24,6 +25,9 @@ impl Engine {
             .write(move |tx, now, dispatcher| {
                 let mut batch = batch_or_not_found(tx, id)?;
                 match batch.may_report(&request.token) {
+                    Ok(()) if planted::is(Bug::RefusesLateEvidence) && batch.state.claim().is_none() => {
+                        return Err(BatchError::ClaimLost.into());
+                    }
                     // Recorded before: as a rule the worker only missed the answer.
                     Err(BatchError::Settled) => {
                         late(tx, now, &batch, &request.jobs)?;

@@ -31,16 +31,41 @@ const LOOK_INTO_QUEUES: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How often the connection and the fleets are looked at where nothing happens.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often the queue of a fleet in which nobody listens is declared. Where it was deleted, nobody can, and nothing is sent
+/// that would come back.
+const DECLARE: Duration = Duration::from_secs(5);
 /// Pause after the database could not be asked.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 /// Why a connection is given up.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
+pub enum Broken {
+    /// The broker's side.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// Our side.
     #[error("the database could not be asked")]
     Store(#[from] AppError),
+}
+
+/// Takes offers to the queue of their fleet: a channel to RabbitMQ, or what stands for one in the simulation.
+pub trait Carrier: Sync {
+    /// Sends offers and waits for the broker to confirm each; the results are in their order.
+    fn send(&self, offers: &[Offer]) -> impl Future<Output = Vec<Result<(), BrokerError>>> + Send;
+}
+
+/// RabbitMQ.
+struct ByRabbit<'a> {
+    settings: &'a Settings,
+    outbox: &'a Outbox,
+    lane: &'a Lane,
+}
+
+impl Carrier for ByRabbit<'_> {
+    async fn send(&self, offers: &[Offer]) -> Vec<Result<(), BrokerError>> {
+        let messages: Vec<_> = offers.iter().map(|offer| publication(self.settings, offer)).collect();
+        self.outbox.send_offers(self.lane, &messages).await
+    }
 }
 
 impl Engine {
@@ -123,56 +148,57 @@ impl Engine {
         doubt: &Notify,
     ) -> Result<Infallible, Broken> {
         let mut changed = self.broker.changed();
-        let (mut lane, mut pause) = (outbox.lane().await?, Pause::default());
+        let (mut lane, mut pause, mut declared) = (outbox.lane().await?, Pause::default(), Instant::now());
         loop {
             changed.mark_unchanged();
-            let workers = &self.dispatcher.workers;
-            let reached = |repository: &RepositoryName| workers.broker_reaches(fleet, repository);
-            let offers = match workers.fleets_by_broker().contains(fleet) {
-                true => self.unsent_offers(fleet, OFFERS_AT_ONCE, reached).await?,
-                false => Vec::new(),
-            };
-            if !offers.is_empty() {
-                // Given back where this is dropped on the way: then nobody knows whether they arrived.
-                let mut back = GiveBack { engine: self, offers: ids(&offers) };
-                match self.send(settings, outbox, &lane, &offers, &mut back).await {
-                    Ok(()) => {
-                        if status.set_fleet(fleet, None) {
-                            tracing::info!(fleet, "its queue takes offers again");
-                        }
-                        pause = Pause::default();
+            match self.send_unsent(fleet, &ByRabbit { settings, outbox, lane: &lane }).await {
+                Ok(true) => {
+                    if status.set_fleet(fleet, None) {
+                        tracing::info!(fleet, "its queue takes offers again");
                     }
-                    Err(Broken::Broker(error)) if outbox.connection().is_alive() => {
-                        drop(back);
-                        if status.set_fleet(fleet, Some(error.to_string())) {
-                            tracing::warn!(fleet, "its offers cannot be sent; trying again: {error}");
-                        }
-                        doubt.notify_one();
-                        // It may have been deleted.
-                        Topology::wanted(settings, [fleet]).declare(outbox.connection()).await?;
-                        lane = outbox.lane().await?;
-                        tokio::time::sleep(pause.next(Duration::ZERO)).await;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
+                    pause = Pause::default();
                 }
+                Ok(false) => {
+                    if !outbox.connection().is_blocked() && declared.elapsed() >= DECLARE {
+                        declared = Instant::now();
+                        // Whoever watches the connection or the queue tells what is wrong.
+                        let _ = Topology::wanted(settings, [fleet]).declare(outbox.connection()).await;
+                    }
+                }
+                Err(Broken::Broker(error)) if outbox.connection().is_alive() => {
+                    if status.set_fleet(fleet, Some(error.to_string())) {
+                        tracing::warn!(fleet, "its offers cannot be sent; trying again: {error}");
+                    }
+                    doubt.notify_one();
+                    // It may have been deleted.
+                    Topology::wanted(settings, [fleet]).declare(outbox.connection()).await?;
+                    lane = outbox.lane().await?;
+                    tokio::time::sleep(pause.next(Duration::ZERO)).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
             }
             // The fleets' workers change without a sign.
             let _ = tokio::time::timeout(LOOK, changed.changed()).await;
         }
     }
 
-    async fn send(
-        &self,
-        settings: &Settings,
-        outbox: &Outbox,
-        lane: &Lane,
-        offers: &[Offer],
-        back: &mut GiveBack<'_>,
-    ) -> Result<(), Broken> {
+    /// Sends what is unsent to a fleet with a worker that listens at the broker; false where there is nothing to send. What is
+    /// not confirmed, also because this was dropped on the way, is sent again by the next call.
+    pub async fn send_unsent(&self, fleet: &str, carrier: &impl Carrier) -> Result<bool, Broken> {
+        let workers = &self.dispatcher.workers;
+        if !workers.fleets_by_broker().contains(fleet) {
+            return Ok(false);
+        }
+        let reached = |repository: &RepositoryName| workers.broker_reaches(fleet, repository);
+        let offers = self.unsent_offers(fleet, OFFERS_AT_ONCE, reached).await?;
+        if offers.is_empty() {
+            return Ok(false);
+        }
+        // Given back where this is dropped on the way: then nobody knows whether they arrived.
+        let mut back = GiveBack { engine: self, offers: ids(&offers) };
         crate::crash::point("broker.before-send");
-        let messages: Vec<_> = offers.iter().map(|offer| publication(settings, offer)).collect();
-        let results = outbox.send_offers(lane, &messages).await;
+        let results = carrier.send(&offers).await;
         crate::crash::point("broker.sent");
         let (mut sent, mut failed) = (Vec::new(), None);
         for (offer, result) in offers.iter().zip(results) {
@@ -185,7 +211,7 @@ impl Engine {
         if !sent.is_empty() {
             self.offers_sent(sent).await?;
         }
-        failed.map_or(Ok(()), |error| Err(error.into()))
+        failed.map_or(Ok(true), |error| Err(error.into()))
     }
 
     async fn tell_events(&self, settings: &Settings, outbox: &Outbox) -> Result<Infallible, Broken> {

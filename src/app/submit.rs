@@ -11,6 +11,7 @@ use crate::domain::job::event::JobEvent;
 use crate::domain::job::spec::{JobSpec, MAX_JOBS_PER_SUBMISSION, Source};
 use crate::domain::job::state::StateKind;
 use crate::domain::protocol::{SubmitReply, SubmittedJob};
+use crate::planted::{self, Bug};
 use crate::store::{NewJob, Tx};
 
 impl Engine {
@@ -55,6 +56,11 @@ impl Engine {
                     let spec = &specs[index];
                     let submitted = match existing(tx, spec, ignore_submitter)? {
                         Some((state, earlier)) => {
+                            if planted::is(Bug::SubmitsTwice) {
+                                let again = JobSpec { id: JobId(dispatcher.entropy.uuid(now)), ..spec.clone() };
+                                let new = NewJob { submission, owner: owner.as_ref(), spec: &again, bytes: 0, rank: 0 };
+                                accept(tx, now, dispatcher, new)?;
+                            }
                             reply_id.get_or_insert(earlier);
                             SubmittedJob { job_id: spec.id, state, created: false }
                         }

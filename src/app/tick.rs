@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::app::advance::{advance, end_unclaimed};
+use crate::app::dispatch::Dispatcher;
 use crate::app::outcome::lose;
-use crate::app::{AppError, Engine, readable_batch, readable_job};
+use crate::app::{AppError, Engine, job_or_not_found, readable_batch, readable_job};
+use crate::domain::batch::{Batch, BatchState};
 use crate::domain::ids::BatchId;
 use crate::domain::job::event::JobEvent;
-use crate::domain::job::state::next;
+use crate::domain::job::state::{JobState, StateKind, next};
 use crate::domain::policy::LONGEST_BACKOFF_S;
+use crate::planted::{self, Bug};
+use crate::store::Tx;
 
 /// Back-offs ended in one go.
 const DUE_AT_ONCE: usize = 1000;
@@ -17,7 +23,7 @@ impl Engine {
     /// Ends what is over: back-offs, offers that nobody claimed, claims whose worker is silent. To be called about twice a second.
     pub async fn tick(&self) -> Result<(), AppError> {
         let now = self.clock.monotonic();
-        let (lost, unclaimed) = self.expired(now);
+        let (lost, unclaimed) = self.expired(now, self.time());
         self.look_at_workers(now);
         self.lose(lost).await?;
         self.offer_again(unclaimed).await?;
@@ -28,8 +34,8 @@ impl Engine {
             self.write(move |tx, now, dispatcher| {
                 for id in due {
                     // It may have been cancelled meanwhile.
-                    if let Some(job) = readable_job(tx, id)?
-                        .filter(|job| job.progress.state.kind() == crate::domain::job::state::StateKind::Backoff)
+                    if let Some(job) =
+                        readable_job(tx, id)?.filter(|job| job.progress.state.kind() == StateKind::Backoff)
                     {
                         advance(tx, now, dispatcher, job, &JobEvent::BackoffEnded)?;
                     }
@@ -63,11 +69,13 @@ impl Engine {
     }
 
     /// Which claims and offers are over. After a stall of this process nobody's silence proves anything: all begin anew.
-    fn expired(&self, now: Duration) -> (Vec<BatchId>, Vec<BatchId>) {
+    fn expired(&self, ticked: Duration, now: Duration) -> (Vec<BatchId>, Vec<BatchId>) {
         let mut live = self.live();
-        let stalled =
-            live.last_tick.replace(now).is_some_and(|last| now.saturating_sub(last) > self.settings.claim_expiry / 2);
-        if stalled {
+        let stalled = live
+            .last_tick
+            .replace(ticked)
+            .is_some_and(|last| ticked.saturating_sub(last) > self.settings.claim_expiry / 2);
+        if stalled && !planted::is(Bug::IgnoresStall) {
             tracing::warn!("the server stood still; all claims begin anew");
             let (claims, offers) = (now + self.settings.claim_expiry, now + self.settings.offer_ttl);
             live.claims.values_mut().for_each(|deadline| *deadline = claims);
@@ -92,6 +100,9 @@ impl Engine {
                     let batch = readable_batch(tx, id)?.filter(|batch| batch.state.claim().is_some());
                     let Some(mut batch) = batch else { continue };
                     lose(tx, now, dispatcher, &mut batch)?;
+                    if planted::is(Bug::OffersAgainAfterIntent) {
+                        settle_unseen(tx, now, dispatcher, &mut batch)?;
+                    }
                     tracing::warn!(batch.id = %id, repository = %batch.repository, worker.node = batch.state.node(), "worker lost; its batch waits for that node");
                 }
                 Ok(())
@@ -128,4 +139,16 @@ impl Engine {
         self.broker.announce();
         Ok(())
     }
+}
+
+/// What a server does with a lost batch that takes silence for proof. Only ever planted.
+fn settle_unseen(tx: &mut Tx<'_>, now: Timestamp, dispatcher: &Dispatcher, batch: &mut Batch) -> Result<(), AppError> {
+    for member in &batch.jobs {
+        let job = job_or_not_found(tx, member.job_id)?;
+        if matches!(job.progress.state, JobState::Recovering { batch: of, .. } if of == batch.id) {
+            advance(tx, now, dispatcher, job, &JobEvent::FoundUnpublished)?;
+        }
+    }
+    batch.state = BatchState::Settled;
+    Ok(tx.update_batch(batch)?)
 }

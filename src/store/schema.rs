@@ -68,6 +68,7 @@ impl Schema {
 
     fn prepare(&self, connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
         connection.pragma_update(None, "synchronous", self.synchronous)?;
+        plan_once(connection)?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "cache_size", -32_768)?;
         // Checkpoints run beside the writer (see `writer`), never inside a commit.
@@ -103,11 +104,19 @@ impl Schema {
     }
 }
 
+/// Lets a statement keep its plan whatever it is asked: otherwise SQLite compiles those anew at each call whose values might
+/// make another index usable, and ours name the values that their partial indexes are for.
+fn plan_once(connection: &Connection) -> Result<(), StoreError> {
+    connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
+
 /// Opens a connection that cannot write.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(64);
+    plan_once(&connection)?;
     Ok(connection)
 }

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::damage::Damage;
 use super::error::StoreError;
 use super::tx::Tx;
+use crate::planted::{self, Bug};
 
 /// Requests committed together at the most.
 const GROUP: usize = 512;
@@ -128,6 +129,9 @@ pub(super) fn run_group(
             }
         }
         crate::crash::point("store.before-commit");
+        if planted::commit_fails() {
+            return Err(StoreError::Full { path: path.to_owned() });
+        }
         transaction.commit()?;
         crate::crash::point("store.committed");
         Ok(last_event)
@@ -142,6 +146,7 @@ pub(super) fn run_group(
             }
             group.into_iter().for_each(|request| request.reply(None));
         }
+        Err(_) if planted::is(Bug::RepliesWithoutCommit) => group.into_iter().for_each(|request| request.reply(None)),
         Err(error) => {
             let error: StoreError = error;
             damage.committed(Err(&error));

@@ -12,6 +12,7 @@ mod kill;
 mod mount;
 mod predecessor;
 mod race;
+#[cfg(feature = "crash-points")]
 mod simulation;
 mod standby;
 mod state;

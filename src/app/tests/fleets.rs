@@ -1,7 +1,17 @@
 //! A repository that moves to another fleet.
 
-use super::Rig;
+use super::{Rig, Settings};
 use crate::domain::job::event::JobEvent;
+
+#[tokio::test]
+async fn a_server_that_stands_still_right_after_its_start_takes_no_claim_for_lost() {
+    let rig = Rig::new().await;
+    rig.submit().await;
+    let held = rig.claim("default").await;
+    rig.clock.pass(Settings::default().claim_expiry);
+    rig.engine.tick().await.unwrap();
+    rig.permit(&held).await;
+}
 
 #[tokio::test]
 async fn an_offer_to_the_fleet_that_a_repository_left_is_withdrawn_and_made_to_the_new_one() {

@@ -57,6 +57,21 @@ fn a_queue_deleted_by_hand_is_declared_anew() {
 }
 
 #[test]
+fn a_queue_that_nothing_is_sent_to_is_declared_anew_too() {
+    if no_rabbit() {
+        return;
+    }
+    let vhost = shared().vhost();
+    let server = server(shared().port(), &vhost);
+    until_broker(&server, "up");
+    shared().control(&["delete_queue", "-p", &vhost, "conveyor.offers.default"]);
+    until("the queue is there again", || {
+        let queues = shared().control(&["list_queues", "-p", &vhost, "name"]);
+        queues.contains("conveyor.offers.default").then_some(())
+    });
+}
+
+#[test]
 fn a_virtual_host_that_goes_and_comes_back_is_filled_again() {
     if no_rabbit() {
         return;

@@ -38,3 +38,9 @@ pub(super) fn overlap<A, B>(first: impl Future<Output = A>, times: usize, second
     }
     (block_on(second), block_on(first))
 }
+
+/// Lets whoever drives this future do something else here, or drop it.
+pub(super) async fn pause() {
+    let mut paused = false;
+    std::future::poll_fn(|_| if std::mem::replace(&mut paused, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+}

@@ -17,13 +17,14 @@ impl Line {
     pub(super) fn ask(
         &mut self,
         env: &mut Environment,
+        from: Option<&str>,
         request: impl FnOnce() -> Request,
     ) -> Option<Result<Reply, CallError>> {
         if let Some((at, _)) = &self.pending {
             return if *at <= env.now() { self.pending.take().map(|(_, reply)| reply) } else { None };
         }
         self.asked_at = env.now();
-        match env.call(request()) {
+        match env.call(from, request()) {
             Called::Now(reply) => Some(reply),
             Called::Later(at, reply) => {
                 self.pending = Some((at, reply));

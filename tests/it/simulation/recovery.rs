@@ -3,7 +3,7 @@
 use conveyor::domain::outcome::Finding;
 use conveyor::domain::protocol::{FindingRequest, RecoverRequest};
 
-use super::bugs::Bug;
+use super::bugs::WorkerBug;
 use super::environment::Environment;
 use super::line::Line;
 use super::transport::{CallError, Request};
@@ -25,25 +25,21 @@ impl Recovery {
         Self { wanted, stage: Stage::Fencing, line: Line::default() }
     }
 
-    /// Tells whether the next step is the fence.
-    pub(super) fn fences(&self, env: &Environment) -> bool {
-        matches!(self.stage, Stage::Fencing) && env.bug != Some(Bug::LooksWithoutFence)
-    }
-
     /// One step; `true` when it is done.
     pub(super) fn step(&mut self, env: &mut Environment, node: &str) -> bool {
-        let (id, bug) = (self.wanted.batch_id, env.bug);
+        let id = self.wanted.batch_id;
+        let (no_fence, blind) = (env.has(WorkerBug::LooksWithoutFence), env.has(WorkerBug::FindsWithoutLooking));
         let repository = env.repositories.get_mut(&self.wanted.repository).unwrap();
         match &self.stage {
             Stage::Fencing => {
-                if bug != Some(Bug::LooksWithoutFence) {
+                if !no_fence {
                     repository.fence(id);
                 }
                 self.stage = Stage::Looking;
             }
             Stage::Looking => {
                 let finding = match repository.look(&self.wanted.key) {
-                    _ if bug == Some(Bug::FindsWithoutLooking) => Finding::NotPublished,
+                    _ if blind => Finding::NotPublished,
                     _ if repository.unreadable => Finding::Unreadable { reason: "no manifest".into() },
                     Some(found) => Finding::Published { revision: found.number, root_hash: found.root.clone() },
                     None => Finding::NotPublished,
@@ -52,7 +48,7 @@ impl Recovery {
             }
             Stage::Reporting(finding) => {
                 let request = || Request::Finding(id, FindingRequest { node: node.into(), finding: finding.clone() });
-                return match self.line.ask(env, request) {
+                return match self.line.ask(env, Some(node), request) {
                     None | Some(Err(CallError::Network)) => false,
                     Some(_) => true,
                 };

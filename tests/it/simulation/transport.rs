@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use conveyor::app::{AppError, Engine};
-use conveyor::domain::batch::Intent;
+use conveyor::domain::batch::{Batch, BatchState, Intent};
 use conveyor::domain::ids::{BatchId, InstanceId, JobId, SubmissionId};
 use conveyor::domain::job::spec::JobSpec;
+use conveyor::domain::outcome::Outcome;
 use conveyor::domain::protocol::{
     ClaimReply, ClaimRequest, FindingRequest, HeartbeatReply, HeartbeatRequest, IntentRequest, Offer, OutcomeRequest,
+    ResolveRequest,
 };
+
+use super::ledger::judge_claim;
 
 /// The calls of the API that matter here.
 #[derive(Clone)]
@@ -35,6 +39,8 @@ pub(super) enum Request {
     Intent(BatchId, String, Intent),
     Outcome(BatchId, OutcomeRequest),
     Finding(BatchId, FindingRequest),
+    /// A person settles a job that needs one.
+    Resolve(JobId, ResolveRequest),
 }
 
 #[derive(Clone)]
@@ -94,6 +100,60 @@ impl Fault {
     ];
 }
 
+impl Request {
+    /// The batch whose row says whether the answer is right.
+    pub(super) fn judged_batch(&self) -> Option<BatchId> {
+        match self {
+            Self::Claim(id, _) | Self::Outcome(id, _) | Self::Finding(id, _) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// Whether the answer keeps the rules, given the batch's row before.
+    pub(super) fn judge(&self, before: &Batch, result: &Result<Reply, CallError>) -> Result<(), String> {
+        let refused = match result {
+            Err(CallError::Refused(code)) => Some(*code),
+            _ => None,
+        };
+        match self {
+            Self::Claim(_, claim) => {
+                let granted = match result {
+                    Ok(Reply::Claim(reply)) => Some(reply.token.as_str()),
+                    _ => None,
+                };
+                judge_claim(before, claim.generation, claim.instance, granted, refused)
+            }
+            Self::Outcome(id, outcome) => {
+                let has_succeeded = outcome.jobs.iter().any(|job| matches!(job.outcome, Outcome::Succeeded { .. }));
+                let is_evidence = match &before.state {
+                    BatchState::Publishing { claim, .. } | BatchState::Recovering { claim, intent: Some(_), .. } => {
+                        claim.token == outcome.token
+                    }
+                    _ => false,
+                };
+                match refused {
+                    Some(code) if is_evidence && has_succeeded => {
+                        Err(format!("the outcome of the publish of {id}, which was permitted, was refused: {code}"))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::Finding(id, found) => match &before.state {
+                BatchState::Recovering { node, .. } if *node != found.node && result.is_ok() => {
+                    Err(format!("node {} was believed about {id}, which was lost on {node}", found.node))
+                }
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Tells whether an outcome says that it is not known.
+pub(super) fn is_unknown(request: &OutcomeRequest) -> bool {
+    request.jobs.iter().any(|job| matches!(job.outcome, Outcome::Unknown { .. }))
+}
+
 /// Does on the server what a request asks for.
 pub(super) async fn execute(engine: &Engine, request: Request) -> Result<Reply, AppError> {
     match request {
@@ -111,6 +171,7 @@ pub(super) async fn execute(engine: &Engine, request: Request) -> Result<Reply, 
         }
         Request::Outcome(id, request) => engine.outcome(id, request).await.map(|()| Reply::Done),
         Request::Finding(id, request) => engine.finding(id, request).await.map(|()| Reply::Done),
+        Request::Resolve(id, request) => engine.resolve(id, request).await.map(|_| Reply::Done),
     }
 }
 
@@ -128,7 +189,8 @@ impl std::fmt::Display for Request {
             Self::Outcome(id, request) => {
                 write!(f, "outcome {id} {:?}", request.jobs.iter().map(|job| &job.outcome).collect::<Vec<_>>())
             }
-            Self::Finding(id, request) => write!(f, "finding {id} {:?}", request.finding),
+            Self::Finding(id, request) => write!(f, "finding {id} by {} {:?}", request.node, request.finding),
+            Self::Resolve(id, request) => write!(f, "resolve {id} {:?}", request.verdict),
         }
     }
 }
