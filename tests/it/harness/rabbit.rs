@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -19,6 +19,9 @@ use super::wait::until;
 /// The user that tests are, and its password.
 pub(crate) const USER: &str = "tester";
 pub(crate) const PASSWORD: &str = "s3cret-of-the-tests";
+
+/// How long a broker may take to end in order: it says goodbye to its clients first.
+const STOPPING: Duration = Duration::from_secs(60);
 
 /// Virtual hosts of a broker.
 const VHOSTS: u32 = 40;
@@ -190,11 +193,14 @@ impl Rabbit {
         }
     }
 
-    /// Ends it in order.
+    /// Ends it in order; one that waits for a client which does not answer is killed in the end.
     pub(crate) fn stop(&self) {
         if let Some(mut broker) = lock(&self.broker).take() {
             nix::sys::signal::kill(broker.pid(), Signal::SIGTERM).unwrap();
-            until("the broker ends", || broker.child.try_wait().unwrap());
+            let deadline = Instant::now() + STOPPING;
+            until("the broker ends", || {
+                (broker.child.try_wait().unwrap().is_some() || Instant::now() > deadline).then_some(())
+            });
             broker.end();
         }
     }
