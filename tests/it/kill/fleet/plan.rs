@@ -73,11 +73,11 @@ fn fault(random: &mut ChaCha8Rng, long: Duration) -> Fault {
             Fault::Freeze { target, time: some_time(random, 12_000) }
         }
         930..945 => Fault::Freeze { target: anybody(random), time: long },
-        945..984 => {
+        945..988 => {
             let target = if random.random_ratio(1, 4) { Target::Server } else { worker(random) };
             Fault::Stop { target }
         }
-        984..992 => Fault::Kill { target: Target::Broker, aim: None, down: some_time(random, 3000) },
+        988..994 => Fault::Kill { target: Target::Broker, aim: None, down: some_time(random, 3000) },
         _ => Fault::Stop { target: Target::Broker },
     }
 }

@@ -22,6 +22,8 @@ const AIMING: Duration = Duration::from_secs(2);
 const LEAVING: Duration = Duration::from_secs(15);
 /// More is long, and only one at a time stands still for so long.
 const LONG: Duration = Duration::from_secs(15);
+/// How long the broker is left alone once it is back: it takes long to come back, and nothing is done without it.
+const BROKER_RESTS: Duration = Duration::from_secs(15);
 /// Pause between two looks at who is to be mended.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -57,6 +59,7 @@ pub(super) struct Run<'a> {
     silent: BTreeMap<Link, Instant>,
     /// The broker takes its time to start: others are hurt meanwhile.
     broker: Option<JoinHandle<()>>,
+    broker_rests_until: Instant,
     happened: Vec<Happened>,
     /// Where what happens is written down, beside what the processes say.
     file: File,
@@ -66,7 +69,8 @@ impl<'a> Run<'a> {
     pub(super) fn new(site: &'a mut Site, rabbit: Arc<Rabbit>, stories: &'a Stories) -> Self {
         let (hurt, silent) = (BTreeMap::new(), BTreeMap::new());
         let file = File::create(site.records().join("faults.log")).unwrap();
-        Self { site, rabbit, stories, hurt, silent, broker: None, happened: Vec::new(), file }
+        let (broker, broker_rests_until, happened) = (None, Instant::now(), Vec::new());
+        Self { site, rabbit, stories, hurt, silent, broker, broker_rests_until, happened, file }
     }
 
     /// Lets every step happen, each as soon as those whom it meets can take it; `each` is told of it. Mends all in the end.
@@ -111,7 +115,10 @@ impl<'a> Run<'a> {
         for (target, hurt) in self.hurt.clone() {
             let is_due = now >= hurt.until;
             match (hurt.mend, target) {
-                (Mend::Thaw, Target::Broker) if is_due => self.rabbit.freeze(false),
+                (Mend::Thaw, Target::Broker) if is_due => {
+                    self.rabbit.freeze(false);
+                    self.broker_rests_until = now + BROKER_RESTS;
+                }
                 (Mend::Thaw, _) if is_due => self.site.signal(target, Signal::SIGCONT),
                 (Mend::Start, _) if is_due => self.site.start_again(target, None),
                 (Mend::StartOnceEnded, _) if is_due => {
@@ -149,6 +156,7 @@ impl<'a> Run<'a> {
     fn is_broker_idle(&mut self) -> bool {
         if let Some(thread) = self.broker.take_if(|thread| thread.is_finished()) {
             thread.join().expect("the broker comes back");
+            self.broker_rests_until = Instant::now() + BROKER_RESTS;
             self.write_down(format_args!("the broker is back"));
         }
         self.broker.is_none()
@@ -162,7 +170,7 @@ impl<'a> Run<'a> {
                 let other_is_long = is_long && self.hurt.values().any(|hurt| hurt.is_long);
                 !other_is_long
                     && !self.hurt.contains_key(target)
-                    && (*target != Target::Broker || self.is_broker_idle())
+                    && (*target != Target::Broker || self.is_broker_idle() && Instant::now() >= self.broker_rests_until)
             }
             Fault::Cut { link } | Fault::Silence { link, .. } => !self.silent.contains_key(link),
         }
