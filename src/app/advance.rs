@@ -77,7 +77,7 @@ fn apply(
         tx.set_rank(job.seq, dispatcher.rank(&job.spec))?;
     }
     if matches!(before, StateKind::Queued | StateKind::Backoff) && after.is_final() {
-        dispatcher.withdrawn(&job.spec);
+        dispatcher.withdrawn(&job.spec, tx.rank(job.seq)?);
     }
     dispatcher.touch(&job);
     Ok(job)

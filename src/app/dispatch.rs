@@ -73,9 +73,9 @@ impl Dispatcher {
     }
 
     /// Notes that a job which was ready will not go.
-    pub(super) fn withdrawn(&self, spec: &JobSpec) {
+    pub(super) fn withdrawn(&self, spec: &JobSpec, rank: i64) {
         if let Some(shares) = self.state().shares.get_mut(self.fleet(&spec.publish().repository)) {
-            shares.withdrawn(&spec.submitter);
+            shares.withdrawn(&spec.submitter, rank, spec.priority);
         }
     }
 

@@ -65,9 +65,10 @@ impl Shares {
         self.now = self.now.max(time(rank, priority));
     }
 
-    /// Notes that a submitter's job will not go: its place is free for the submitter's next ones.
-    pub fn withdrawn(&mut self, submitter: &str) {
-        if let Some(last) = self.last.get_mut(submitter) {
+    /// Notes that a submitter's job will not go. Was it the last, then its place is free for the next one; the places of others
+    /// are not, since who comes later must not come before those behind them.
+    pub fn withdrawn(&mut self, submitter: &str, rank: i64, priority: i32) {
+        if let Some(last) = self.last.get_mut(submitter).filter(|last| **last == time(rank, priority)) {
             *last -= 1;
         }
     }

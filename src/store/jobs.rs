@@ -100,6 +100,12 @@ impl Db<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// The place of a job in the order of those that are ready; 0 of one that never was.
+    pub fn rank(&self, job: u64) -> Result<i64, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT rank FROM jobs WHERE seq = ?1")?;
+        Ok(statement.query_row([job], |row| row.get(0))?)
+    }
+
     /// The rank of the first job of a repository that is ready.
     pub fn first_ready(&self, repository: &RepositoryName) -> Result<Option<i64>, StoreError> {
         let mut statement = self.connection.prepare_cached(

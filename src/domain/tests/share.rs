@@ -43,15 +43,17 @@ fn priority_is_a_lead_and_not_a_right_for_ever() {
 }
 
 #[test]
-fn what_is_withdrawn_costs_its_submitter_no_place() {
+fn what_is_withdrawn_costs_no_place_and_lets_nobody_come_before_those_that_stay() {
     let mut shares = Shares::default();
-    for _ in 0..1000 {
-        shares.rank("a", 0);
-    }
-    for _ in 0..1000 {
-        shares.withdrawn("a");
+    let ranks: Vec<i64> = (0..1000).map(|_| shares.rank("a", 5)).collect();
+    for rank in ranks.iter().rev() {
+        shares.withdrawn("a", *rank, 5);
     }
     assert_eq!(shares.rank("a", 0), shares.rank("b", 0));
+    // Found by the simulation: the first two go, and the third must stay before the fourth.
+    let ranks = [0; 3].map(|_| shares.rank("c", 0));
+    ranks[..2].iter().for_each(|rank| shares.withdrawn("c", *rank, 0));
+    assert!(shares.rank("c", 0) > ranks[2]);
 }
 
 #[test]
