@@ -92,7 +92,8 @@ impl Checker {
                     Condition::Failure => !self.published.contains_key(&before),
                     Condition::Always => ended.is_some_and(StateKind::is_final) || self.displaced.contains(&before),
                 };
-                if !kept && !(dependency.condition == Condition::Failure && self.displaced.contains(&before)) {
+                let is_displaced = self.displaced.contains(&before);
+                if !(kept || dependency.condition == Condition::Failure && is_displaced) {
                     return self.fail(format!(
                         "job {id} was published although job {before}, that it depends on, is {ended:?}"
                     ));
