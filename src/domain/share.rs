@@ -6,7 +6,7 @@
 //! within a fleet and never change, so that a job which waits long enough comes first whatever arrives: its rank stays,
 //! theirs grow. Start-time fair queueing, with a place in the queue as the unit, and no clock that could jump.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// Places in the queue that one point of priority is worth.
 pub const PLACES_PER_PRIORITY: i64 = 100;
@@ -29,9 +29,18 @@ pub struct Pending {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shares {
     now: i64,
-    /// The virtual time of each submitter's last job, where it is later than the fleet's.
-    last: HashMap<String, i64>,
+    /// What counts of each submitter whose last job's virtual time is later than the fleet's.
+    last: HashMap<String, Last>,
     remembered: usize,
+}
+
+/// A submitter's jobs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Last {
+    /// The virtual time of the last.
+    time: i64,
+    /// Those of jobs before it that will not go. Its place is not free before theirs: nobody's jobs overtake each other.
+    withdrawn: BTreeSet<i64>,
 }
 
 impl Shares {
@@ -41,8 +50,8 @@ impl Shares {
         for Pending { submitter, first_queued: first, last } in pending {
             first_queued = first_queued.into_iter().chain(first).min();
             latest = last.max(latest);
-            let known = shares.last.entry(submitter).or_insert(last);
-            *known = last.max(*known);
+            let known = shares.last.entry(submitter).or_default();
+            known.time = last.max(known.time);
         }
         // Where nothing is in the queue, what comes goes behind what comes back.
         shares.now = first_queued.map_or(latest, |first| first - 1);
@@ -51,10 +60,14 @@ impl Shares {
 
     /// The rank of a job that becomes ready now.
     pub fn rank(&mut self, submitter: &str, priority: i32) -> i64 {
-        let time = self.now.max(self.last.get(submitter).copied().unwrap_or(self.now)) + 1;
-        self.last.insert(submitter.to_owned(), time);
+        let last = self.last.entry(submitter.to_owned()).or_default();
+        if last.time < self.now {
+            *last = Last { time: self.now, withdrawn: BTreeSet::new() };
+        }
+        last.time += 1;
+        let time = last.time;
         if self.last.len() > FORGOTTEN_AT.max(2 * self.remembered) {
-            self.last.retain(|_, last| *last > self.now);
+            self.last.retain(|_, last| last.time > self.now);
             self.remembered = self.last.len();
         }
         rank(time, priority)
@@ -65,11 +78,13 @@ impl Shares {
         self.now = self.now.max(time(rank, priority));
     }
 
-    /// Notes that a submitter's job will not go. Was it the last, then its place is free for the next one; the places of others
-    /// are not, since who comes later must not come before those behind them.
+    /// Notes that a submitter's job will not go: once none of the submitter's is behind it, its place is free for the next.
     pub fn withdrawn(&mut self, submitter: &str, rank: i64, priority: i32) {
-        if let Some(last) = self.last.get_mut(submitter).filter(|last| **last == time(rank, priority)) {
-            *last -= 1;
+        if let Some(last) = self.last.get_mut(submitter) {
+            last.withdrawn.insert(time(rank, priority));
+            while last.withdrawn.remove(&last.time) {
+                last.time -= 1;
+            }
         }
     }
 }

@@ -89,11 +89,10 @@ impl Checker {
                 let kept = match dependency.condition {
                     Condition::Success => self.published.contains_key(&before),
                     // A retry since then makes no difference to what was true when it began.
-                    Condition::Failure => !self.published.contains_key(&before),
+                    Condition::Failure => !self.published.contains_key(&before) || self.displaced.contains(&before),
                     Condition::Always => ended.is_some_and(StateKind::is_final) || self.displaced.contains(&before),
                 };
-                let is_displaced = self.displaced.contains(&before);
-                if !(kept || dependency.condition == Condition::Failure && is_displaced) {
+                if !kept {
                     return self.fail(format!(
                         "job {id} was published although job {before}, that it depends on, is {ended:?}"
                     ));
