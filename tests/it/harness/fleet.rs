@@ -60,7 +60,12 @@ impl Server {
 
     /// The same with batches of many jobs.
     pub(crate) fn start_batching() -> Self {
-        Self::launch("", |_| String::new())
+        Self::start_batching_with(|_| String::new())
+    }
+
+    /// The same, with further tables.
+    pub(crate) fn start_batching_with(tables: impl FnOnce(&Path) -> String) -> Self {
+        Self::launch("", tables)
     }
 
     /// With further keys of the worker's table, and further tables; these may name files in the directory.

@@ -36,7 +36,7 @@ use site::{REPOSITORIES, Site};
 use stories::Stories;
 
 /// Faults of an ordinary run.
-const FAULTS: usize = 60;
+const FAULTS: usize = 40;
 /// From so many on a run is a long one.
 const MANY: usize = 500;
 /// How long somebody stands still for long; claims live 5 s.

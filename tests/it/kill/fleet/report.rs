@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use conveyor::domain::job::state::JobState;
 use serde::Serialize;
 
 use super::Settled;
@@ -33,6 +34,9 @@ pub(super) struct Report {
     by_state: BTreeMap<String, usize>,
     retried: usize,
     revisions: BTreeMap<String, usize>,
+    /// Revisions of more than one job, and the most jobs of one.
+    shared: usize,
+    most_jobs: usize,
     /// Scripts that ran more than once, of all that ran.
     scripts: usize,
     scripts_again: usize,
@@ -56,6 +60,12 @@ impl Report {
             .map(|publishing| publishing.to.as_millisecond() - publishing.from.as_millisecond())
             .collect();
         times.sort_unstable();
+        let mut together: BTreeMap<(&str, u64), usize> = BTreeMap::new();
+        for entry in &settled.asked.entries {
+            if let Some(JobState::Succeeded { revision, .. }) = settled.states.get(&entry.job) {
+                *together.entry((&entry.repository, *revision)).or_default() += 1;
+            }
+        }
         let revisions = settled.chains.iter().map(|(name, chain)| (name.clone(), chain.revisions.len()));
         Self {
             seed,
@@ -72,6 +82,8 @@ impl Report {
             by_state: count(settled.states.values().map(|state| state.kind().to_string())),
             retried: settled.asked.retried,
             revisions: revisions.collect(),
+            shared: together.values().filter(|jobs| **jobs > 1).count(),
+            most_jobs: together.values().max().copied().unwrap_or(0),
             scripts: scripts.len(),
             scripts_again: scripts.iter().filter(|runs| **runs > 1).count(),
             wrong: settled.wrong.len(),

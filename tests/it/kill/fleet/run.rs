@@ -92,7 +92,7 @@ impl<'a> Run<'a> {
                 None => self.pass(LOOK),
             }
         }
-        while !self.hurt.is_empty() || !self.silent.is_empty() || !self.is_broker_idle() {
+        while !self.hurt.is_empty() || !self.silent.is_empty() || self.broker.is_some() {
             self.pass(LOOK);
         }
         self.happened
@@ -112,6 +112,7 @@ impl<'a> Run<'a> {
 
     fn mend(&mut self) {
         let now = Instant::now();
+        self.join_broker();
         for (target, hurt) in self.hurt.clone() {
             let is_due = now >= hurt.until;
             match (hurt.mend, target) {
@@ -153,24 +154,23 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn is_broker_idle(&mut self) -> bool {
+    fn join_broker(&mut self) {
         if let Some(thread) = self.broker.take_if(|thread| thread.is_finished()) {
             thread.join().expect("the broker comes back");
             self.broker_rests_until = Instant::now() + BROKER_RESTS;
             self.write_down(format_args!("the broker is back"));
         }
-        self.broker.is_none()
     }
 
     /// Whether those whom it meets stand as they should.
-    fn can_be(&mut self, fault: &Fault) -> bool {
+    fn can_be(&self, fault: &Fault) -> bool {
         match fault {
             Fault::Kill { target, .. } | Fault::Stop { target } | Fault::Freeze { target, .. } => {
                 let is_long = matches!(fault, Fault::Freeze { time, .. } if *time > LONG);
                 let other_is_long = is_long && self.hurt.values().any(|hurt| hurt.is_long);
                 !other_is_long
                     && !self.hurt.contains_key(target)
-                    && (*target != Target::Broker || self.is_broker_idle() && Instant::now() >= self.broker_rests_until)
+                    && (*target != Target::Broker || self.broker.is_none() && Instant::now() >= self.broker_rests_until)
             }
             Fault::Cut { link } | Fault::Silence { link, .. } => !self.silent.contains_key(link),
         }

@@ -74,7 +74,8 @@ impl Site {
     pub(super) fn start(broker: u16, vhost: &str, records: Option<PathBuf>) -> Self {
         let mut links = BTreeMap::from([(Link::ServerToBroker, Relay::to(broker))]);
         let own = links[&Link::ServerToBroker].port();
-        let server = Server::start_with("", |base| format!("[repositories.\"{THIRD}\"]\n{}", table(base, own, vhost)));
+        let server =
+            Server::start_batching_with(|base| format!("[repositories.\"{THIRD}\"]\n{}", table(base, own, vhost)));
         server.program().good(&["repository", "create", THIRD]);
         let port: u16 = server.url().rsplit(':').next().unwrap().parse().unwrap();
         let config = std::fs::read_to_string(server.base().join("config.toml")).unwrap();
