@@ -22,7 +22,12 @@ pub(super) fn advance(
     job: Job,
     event: &JobEvent,
 ) -> Result<Job, AppError> {
-    let job = apply(tx, now, dispatcher, job, event)?;
+    let mut job = apply(tx, now, dispatcher, job, event)?;
+    // What comes back from a worker after its deadline would be offered and refused again and again until a tick meets it.
+    let is_back = matches!(job.progress.state.kind(), StateKind::Queued | StateKind::Backoff);
+    if is_back && job.spec.deadline.is_some_and(|deadline| deadline <= now) {
+        job = apply(tx, now, dispatcher, job, &JobEvent::DeadlinePassed)?;
+    }
     if job.progress.state.is_final() {
         release_dependents(tx, now, dispatcher, job.seq)?;
     }

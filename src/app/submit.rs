@@ -135,6 +135,10 @@ fn accept(
     mut new: NewJob<'_>,
 ) -> Result<StateKind, AppError> {
     let spec = new.spec;
+    if let Some(deadline) = spec.deadline.filter(|deadline| *deadline <= now) {
+        let message = format!("job {} ({:?}): its deadline, {deadline}, has passed", spec.id, spec.name);
+        return Err(AppError::invalid("deadline_passed", message, "give it a later one, or none"));
+    }
     let mut known = Vec::with_capacity(spec.dependencies.len());
     let mut unknown: HashSet<JobId> = HashSet::new();
     for dependency in &spec.dependencies {

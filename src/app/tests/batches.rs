@@ -299,6 +299,7 @@ async fn a_deadline_ends_what_waits_and_refuses_what_runs_too_long() {
     let refused = rig.ask(batch, &claim).await.unwrap_err();
     assert!(refused.to_string().contains("deadline"), "{refused}");
     rig.end(batch, &claim, |_| Outcome::Released).await;
+    assert_eq!(rig.states(&[jobs[0].id]).await, [StateKind::Failed], "at once, not offered again");
     rig.later(Duration::from_secs(1)).await;
     let states = rig.states(&[jobs[0].id, jobs[1].id, behind[0].id]).await;
     assert_eq!(states, [StateKind::Failed, StateKind::Failed, StateKind::Skipped]);
@@ -314,6 +315,20 @@ fn beat(rig: &Rig, batch: BatchId, claim: &ClaimReply) -> HeartbeatRequest {
         "node": NODE, "instance": rig.instance, "fleet": "default", "free_slots": 0, "claims": [claim],
     });
     serde_json::from_value(beat).unwrap()
+}
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_already_is_refused() {
+    let rig = Rig::batching(1).await;
+    let mut jobs = specs(1);
+    jobs[0].deadline = Some(rig.clock.now());
+    let refused = rig.engine.submit(None, jobs.clone()).await.unwrap_err();
+    assert!(refused.to_string().contains("deadline"), "{refused}");
+    // A job that is known is known, however late it is asked for again.
+    jobs[0].deadline = Some(rig.clock.now() + SignedDuration::from_secs(1));
+    rig.send(jobs.clone()).await;
+    rig.later(Duration::from_secs(5)).await;
+    rig.send(jobs).await;
 }
 
 #[tokio::test]
