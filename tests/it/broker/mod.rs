@@ -23,9 +23,9 @@ pub(crate) fn table(base: &Path, port: u16, vhost: &str) -> String {
     )
 }
 
-/// A server whose workers get their offers by this broker.
+/// A server whose workers get their offers by this broker, which is one node, as it is told.
 pub(crate) fn server(port: u16, vhost: &str) -> Server {
-    Server::start_with("", |base| table(base, port, vhost))
+    Server::start_with("", |base| format!("{}single_node = true\n", table(base, port, vhost)))
 }
 
 /// What the server says about its broker.
