@@ -19,6 +19,9 @@ use crate::domain::protocol::Offer;
 
 /// A batch that takes longer is acknowledged while it runs: a broker ends a consumer that takes half an hour.
 const SHORT: Duration = Duration::from_secs(10);
+/// A broker can forget a consumer without a word, as when its queue was deleted in an emergency and is there again: we listen
+/// anew this often, whatever it said.
+const RENEW: Duration = Duration::from_secs(20);
 /// How often the window is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -126,13 +129,16 @@ struct Consuming<'a> {
     next: u64,
     /// How many the broker may deliver that are not acknowledged.
     window: usize,
+    /// When the present window began.
+    began: Instant,
 }
 
 async fn consume(worker: &Arc<Worker>, settings: &Settings, to: &UnboundedSender<Came>) -> Result<(), BrokerError> {
     let inbox = Inbox::open(settings, &worker.settings.fleet).await?;
     let (tell, fates) = unbounded_channel();
     let pending = HashMap::new();
-    let mut consuming = Consuming { worker, inbox, to, tell, fates, pending, next: 0, window: 0 };
+    let (next, window, began) = (0, 0, Instant::now());
+    let mut consuming = Consuming { worker, inbox, to, tell, fates, pending, next, window, began };
     consuming.widen().await?;
     let _open = Open(&worker.by_broker);
     worker.by_broker.store(true, Ordering::Relaxed);
@@ -151,7 +157,7 @@ async fn consume(worker: &Arc<Worker>, settings: &Settings, to: &UnboundedSender
                     let (action, why) = ("keep the connection".into(), "it broke".into());
                     return Err(BrokerError::Refused { action, why, code: None });
                 }
-                if consuming.is_window_wrong() {
+                if consuming.is_window_wrong() || consuming.began.elapsed() > RENEW {
                     consuming.widen().await?;
                 }
             }
@@ -205,6 +211,7 @@ impl Consuming<'_> {
         let free = self.worker.slots.available_permits();
         let rest = self.inbox.consume(u16::try_from(free).unwrap_or(u16::MAX)).await?;
         self.window = free.saturating_sub(rest.len());
+        self.began = Instant::now();
         self.pending.values_mut().for_each(|pending| pending.in_window = false);
         for received in rest {
             self.pass_on(received, false).await;

@@ -59,8 +59,9 @@ impl Inbox {
         let Some(mut consumer) = self.consumer.take() else { return Ok(rest) };
         let cancelling = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
         self.connection.ask("stop deliveries", cancelling).await?;
-        while let Some(delivery) = consumer.next().await {
-            let delivery = delivery.map_err(|error| BrokerError::refused("deliver", &error))?;
+        while let Some(delivery) =
+            self.connection.ask("end deliveries", async { consumer.next().await.transpose() }).await?
+        {
             rest.extend(self.decode(delivery).await?);
         }
         Ok(rest)

@@ -57,6 +57,24 @@ fn a_queue_deleted_by_hand_is_declared_anew() {
 }
 
 #[test]
+fn a_worker_that_the_broker_forgot_without_a_word_listens_again() {
+    if no_rabbit() {
+        return;
+    }
+    let relay = Relay::to(shared().port());
+    let vhost = shared().vhost();
+    let server = server(relay.port(), &vhost);
+    let worker = server.worker("one");
+    publishes(&server);
+    relay.swallow_cancels(true);
+    shared().control(&["delete_queue", "-p", &vhost, "conveyor.offers.default"]);
+    publishes(&server);
+    // It never heard that its consumer had ended.
+    assert!(!worker.stderr().contains("no offers by the broker"), "{}", worker.stderr());
+    assert_eq!(server.publishes(), 2);
+}
+
+#[test]
 fn a_queue_that_nothing_is_sent_to_is_declared_anew_too() {
     if no_rabbit() {
         return;

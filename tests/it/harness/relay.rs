@@ -19,6 +19,8 @@ struct State {
     mute: AtomicBool,
     /// Only its publisher confirms are.
     unconfirmed: AtomicBool,
+    /// Only what it says when it ends a consumer is.
+    uncancelled: AtomicBool,
     closed: AtomicBool,
     /// Connections that were passed.
     connections: AtomicUsize,
@@ -77,6 +79,11 @@ impl Relay {
         self.state.unconfirmed.store(swallow, Ordering::SeqCst);
     }
 
+    /// Whether a broker's word that a consumer has ended (AMQP `basic.cancel`) is swallowed from now on, and nothing else.
+    pub(crate) fn swallow_cancels(&self, swallow: bool) {
+        self.state.uncancelled.store(swallow, Ordering::SeqCst);
+    }
+
     /// Cuts all connections; new ones go to another port.
     pub(crate) fn turn(&self, port: u16) {
         self.state.target.store(port, Ordering::SeqCst);
@@ -100,6 +107,20 @@ impl Drop for Relay {
     }
 }
 
+impl State {
+    /// The methods of AMQP's class 60 (basic) that are swallowed: 30 is cancel, 80 is ack, 120 is nack.
+    fn swallowed(&self) -> Vec<u8> {
+        let mut methods = Vec::new();
+        if self.unconfirmed.load(Ordering::SeqCst) {
+            methods.extend([80, 120]);
+        }
+        if self.uncancelled.load(Ordering::SeqCst) {
+            methods.push(30);
+        }
+        methods
+    }
+}
+
 fn copy(mut from: TcpStream, mut to: TcpStream, can_be_mute: bool, state: &State) {
     let mut buffer = [0; 16 * 1024];
     let mut frames = Frames::default();
@@ -108,7 +129,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, can_be_mute: bool, state: &State
             continue;
         }
         let bytes = match can_be_mute {
-            true => frames.without_confirms(&buffer[..count], state.unconfirmed.load(Ordering::SeqCst)),
+            true => frames.without(&buffer[..count], &state.swallowed()),
             false => buffer[..count].to_vec(),
         };
         if to.write_all(&bytes).is_err() {
@@ -131,7 +152,7 @@ struct Frames {
 
 impl Frames {
     /// The frames that are complete, also half ones where it is no AMQP.
-    fn without_confirms(&mut self, bytes: &[u8], swallow: bool) -> Vec<u8> {
+    fn without(&mut self, bytes: &[u8], methods: &[u8]) -> Vec<u8> {
         self.rest.extend_from_slice(bytes);
         let mut passed = Vec::new();
         while !self.other && self.rest.len() >= 7 {
@@ -144,9 +165,8 @@ impl Frames {
                 return passed;
             }
             let frame: Vec<u8> = self.rest.drain(..size + 8).collect();
-            // A method of class 60 (basic): 80 is ack, 120 is nack.
-            let is_confirm = frame[0] == 1 && frame[7..9] == [0, 60] && matches!(frame[9..11], [0, 80] | [0, 120]);
-            if !(swallow && is_confirm) {
+            let is_swallowed = frame[0] == 1 && frame[7..10] == [0, 60, 0] && methods.contains(&frame[10]);
+            if !is_swallowed {
                 passed.extend(frame);
             }
         }
