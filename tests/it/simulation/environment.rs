@@ -19,6 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use super::broker::{Broker, Fate};
 use super::bugs::{Bug, WorkerBug};
 use super::checker::Checker;
+use super::client::DEADLINE_PASSED;
 use super::clock::{ManualClock, SeededEntropy};
 use super::executor::{abandon, block_on, overlap};
 use super::repository::Repository;
@@ -326,7 +327,7 @@ impl Environment {
             self.ticked_at = self.now();
         }
         if let Err(error) = meanwhile
-            && !matches!(error, AppError::Conflict { .. })
+            && !matches!(error, AppError::Conflict { .. } | AppError::Invalid { code: DEADLINE_PASSED, .. })
         {
             self.checker.fail(format!("the server answers {error:?}"));
         }
@@ -399,7 +400,9 @@ impl Environment {
     fn answer(&mut self, result: Result<Reply, AppError>) -> Result<Reply, CallError> {
         let result = match result {
             Ok(reply) => Ok(reply),
-            Err(AppError::Conflict { code, .. }) => Err(CallError::Refused(code)),
+            Err(AppError::Conflict { code, .. } | AppError::Invalid { code: code @ DEADLINE_PASSED, .. }) => {
+                Err(CallError::Refused(code))
+            }
             Err(AppError::Store(StoreError::Full { .. })) => Err(CallError::Network),
             Err(error) => {
                 self.checker.fail(format!("the server answers {error:?}"));
