@@ -13,7 +13,7 @@ use conveyor::domain::names::{LeasePath, RepositoryName};
 use conveyor::domain::progress::Counters;
 use conveyor::domain::tree::{ChangedPath, EntryKind, EntryMeta, EntryPath};
 use conveyor::payload::fetch::FetchLimits;
-use conveyor::publisher::{Evidence, Publisher, PublisherError, Revision, Transaction};
+use conveyor::publisher::{Evidence, Publisher, PublisherError, Revision, Transaction, Workspace};
 use conveyor::worker::{self, Account, Halt, WorkerSettings};
 use serde_json::json;
 use tokio::sync::watch;
@@ -175,7 +175,7 @@ impl Transaction for IdleTransaction {
         Ok(false)
     }
 
-    fn check_out(&mut self) -> Result<PathBuf, PublisherError> {
+    fn check_out(&mut self) -> Result<Workspace, PublisherError> {
         unreachable!("no script is run here")
     }
 

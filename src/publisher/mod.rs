@@ -8,6 +8,7 @@ pub mod native;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::progress::Counters;
@@ -29,6 +30,33 @@ pub enum Evidence {
     Published(Revision),
     /// Fenced, and the tag is absent: it was not published and now never will be.
     NotPublished,
+}
+
+/// Where a script works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workspace {
+    /// The repository's root, which is the script's working directory.
+    pub root: PathBuf,
+    /// The directory of the lease path in it, or its nearest ancestor that is there: the script writes below it.
+    pub writable: PathBuf,
+    /// What the publisher needs and no script may reach, with everything below: storage, spool and keys.
+    pub secret: Vec<PathBuf>,
+    /// Directories in which repositories are mounted. Of all mounts below them a script may hold that of `root` only, lest
+    /// it keeps another repository's publish waiting.
+    pub mounts: Vec<PathBuf>,
+    /// Where `root` is a mount that everybody on this machine sees, who owns what is in it: the script runs as this account,
+    /// a write outside `writable` must fail, and nothing may hold the mount when the script has ended. `None` for a copy of
+    /// the script's own.
+    pub live: Option<Owner>,
+}
+
+/// Who owns what is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
 }
 
 /// Why a publisher could not do what was asked.
@@ -159,6 +187,11 @@ pub trait Transaction: Send {
     /// The revision that the change set applies to.
     fn base(&self) -> &Revision;
 
+    /// How long a payload may go on until there would be too little time left to publish, where there is such a limit.
+    fn time_left(&self) -> Option<Duration> {
+        None
+    }
+
     /// Where the files and bytes are counted that this transaction has taken in, to be read while a call blocks.
     fn progress(&self) -> Arc<Counters>;
 
@@ -188,9 +221,8 @@ pub trait Transaction: Send {
     /// Removes an entry with all below it; tells whether it was there.
     fn remove(&mut self, path: &EntryPath) -> Result<bool, PublisherError>;
 
-    /// Makes a directory tree that a script can write in: the returned directory is the repository's root, with the
-    /// content of the lease path in place below it.
-    fn check_out(&mut self) -> Result<PathBuf, PublisherError>;
+    /// Makes a directory tree that a script can write in, with the content of the lease path in place.
+    fn check_out(&mut self) -> Result<Workspace, PublisherError>;
 
     /// Takes what changed in the tree of [`Transaction::check_out`] into the change set. Anything outside the lease path
     /// is an error.

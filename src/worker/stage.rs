@@ -246,14 +246,14 @@ async fn run_script(
     let run_as = worker.settings.run_as;
     let temporary = file.with_file_name("tmp");
     let (program, home) = (file.clone(), temporary.clone());
-    let (mut transaction, directory) = blocking(move || {
+    let (mut transaction, workspace) = blocking(move || {
         let io = |source| PublisherError::Io { what: "prepare the script".into(), source };
         std::fs::create_dir(&home).map_err(io)?;
-        let directory = transaction.check_out()?;
-        for tree in [&program, &home, &directory] {
+        let workspace = transaction.check_out()?;
+        for tree in [&program, &home, &workspace.root] {
             give_tree(tree, run_as).map_err(io)?;
         }
-        Ok((transaction, directory))
+        Ok((transaction, workspace))
     })
     .await?;
 
@@ -263,7 +263,7 @@ async fn run_script(
         repository: publish.repository.clone(),
         lease_path: publish.lease_path.clone(),
         args: args.iter().map(OsString::from).collect(),
-        directory,
+        directory: workspace.root,
         temporary,
         environment: BTreeMap::from([
             ("CONVEYOR_JOB_ID".into(), job.spec.id.to_string()),

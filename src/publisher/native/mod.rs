@@ -22,7 +22,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::cvmfs::reader::Expiry;
 use crate::cvmfs::stratum0::{RepositoryLock, Stratum0};
 use crate::domain::names::{LeasePath, RepositoryName};
-use crate::publisher::{Evidence, Publisher, PublisherError, Revision, Transaction};
+use crate::publisher::{Evidence, Owner, Publisher, PublisherError, Revision, Transaction};
 
 use errors::translate;
 use transaction::NativeTransaction;
@@ -42,20 +42,12 @@ impl Default for CheckoutLimits {
     }
 }
 
-/// Who owns what a script made, and directories that are made on the way to a lease path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    /// Numeric owner.
-    pub uid: u32,
-    /// Numeric group.
-    pub gid: u32,
-}
-
 /// Publishes into the repositories below one directory: `ROOT/NAME/.cvmfspublished`.
 #[derive(Debug, Clone)]
 pub struct NativePublisher {
     root: PathBuf,
     keys: PathBuf,
+    /// Of what a script made, and of directories that are made on the way to a lease path.
     owner: Owner,
     limits: CheckoutLimits,
 }
@@ -119,8 +111,7 @@ impl Publisher for NativePublisher {
             let revision = Revision { number: tag.revision, root_hash: tag.root_hash.to_string() };
             return Err(PublisherError::TagExists { tag: key.to_owned(), revision });
         }
-        let transaction =
-            NativeTransaction::new(repository, lease_path, key, scratch, draft, self.owner, self.limits, now)?;
+        let transaction = NativeTransaction::new(repository, lease_path, key, scratch, draft, self, now)?;
         Ok(Box::new(transaction))
     }
 

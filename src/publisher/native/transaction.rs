@@ -14,13 +14,13 @@ use crate::cvmfs::xattr::Xattrs;
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::progress::Counters;
 use crate::domain::tree::{Attributes, ChangedPath, EntryKind, EntryMeta, EntryPath};
-use crate::publisher::{PublisherError, Revision, Transaction};
+use crate::publisher::{Owner, PublisherError, Revision, Transaction, Workspace};
 
 use super::changes::Changes;
 use super::checkout::Checkout;
 use super::errors::{conflict, translate, translate_edit, translate_stage};
 use super::queue::{Counted, Queue};
-use super::{CheckoutLimits, Owner};
+use super::{CheckoutLimits, NativePublisher};
 
 /// Longest target of a symbolic link: `PATH_MAX` less its NUL.
 const LONGEST_TARGET: usize = 4095;
@@ -34,6 +34,8 @@ pub(super) struct NativeTransaction {
     pub(super) draft: Draft,
     pub(super) owner: Owner,
     pub(super) limits: CheckoutLimits,
+    /// What no script may reach.
+    secret: Vec<PathBuf>,
     pub(super) scratch: PathBuf,
     pub(super) checkout: Option<Checkout>,
     key: String,
@@ -51,15 +53,13 @@ pub(super) struct NativeTransaction {
 }
 
 impl NativeTransaction {
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         repository: &RepositoryName,
         lease_path: &LeasePath,
         key: &str,
         scratch: &Path,
         draft: Draft,
-        owner: Owner,
-        limits: CheckoutLimits,
+        publisher: &NativePublisher,
         now: i64,
     ) -> Result<Self, PublisherError> {
         let lease = EntryPath::new(lease_path.relative().as_bytes());
@@ -72,8 +72,9 @@ impl NativeTransaction {
             reserved: lease.clone(),
             lease,
             draft,
-            owner,
-            limits,
+            owner: publisher.owner,
+            limits: publisher.limits,
+            secret: vec![publisher.root.clone(), publisher.keys.clone()],
             scratch: scratch.to_owned(),
             checkout: None,
             key: key.to_owned(),
@@ -367,14 +368,14 @@ impl Transaction for NativeTransaction {
         self.erase(path)
     }
 
-    fn check_out(&mut self) -> Result<PathBuf, PublisherError> {
+    fn check_out(&mut self) -> Result<Workspace, PublisherError> {
         let lease = self.lease.clone();
         self.check_open(&lease)?;
         self.settle()?;
         let checkout = Checkout::make(self)?;
-        let root = checkout.root().to_owned();
+        let (root, writable) = (checkout.root().to_owned(), checkout.place(lease.as_bytes()));
         self.checkout = Some(checkout);
-        Ok(root)
+        Ok(Workspace { root, writable, secret: self.secret.clone(), mounts: Vec::new(), live: None })
     }
 
     fn check_in(&mut self) -> Result<(), PublisherError> {

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::publisher::native::{CheckoutLimits, Owner};
+use crate::publisher::Owner;
+use crate::publisher::native::CheckoutLimits;
 
 fn write(root: &Path, at: &str, content: &str) {
     fs::write(root.join(at), content).unwrap();
@@ -31,7 +32,7 @@ fn a_script_finds_the_lease_path_as_it_is_published() {
     transaction.publish("").unwrap();
 
     let mut transaction = world.open("/sw/tool", "cj-2");
-    let root = transaction.check_out().unwrap();
+    let root = transaction.check_out().unwrap().root;
     assert_eq!(fs::read_to_string(root.join("sw/tool/run")).unwrap(), "#!/bin/sh");
     assert_eq!(fs::read_link(root.join("sw/tool/link")).unwrap(), Path::new("/nowhere"));
     let stat = |at: &str| fs::symlink_metadata(root.join(at)).unwrap();
@@ -60,7 +61,7 @@ fn what_a_script_did_is_published() {
         scratch: world.scratch,
     };
     let mut transaction = world.open("/l", "cj-2");
-    let root = transaction.check_out().unwrap();
+    let root = transaction.check_out().unwrap().root;
     write(&root, "l/edit", "new");
     write(&root, "l/added file", "added");
     fs::remove_dir_all(root.join("l/drop")).unwrap();
@@ -88,7 +89,7 @@ fn untouched_files_keep_their_owner_and_touched_ones_their_content() {
     let world = World::new();
     world.publish(&[("l/a", "aaaa"), ("l/b", "bbbb")], "cj-1");
     let mut transaction = world.open("/l", "cj-2");
-    let root = transaction.check_out().unwrap();
+    let root = transaction.check_out().unwrap().root;
     // Same size, same time: only the inode's change time tells.
     let times = fs::FileTimes::new().set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000));
     write(&root, "l/a", "AAAA");
@@ -124,7 +125,7 @@ fn anything_outside_the_lease_path_is_refused() {
     ];
     for (deed, named) in deeds {
         let mut transaction = world.open("/a/b", "cj-2");
-        let root = transaction.check_out().unwrap();
+        let root = transaction.check_out().unwrap().root;
         deed(&root);
         let why = why(transaction.check_in());
         assert!(why.contains(named) && why.contains("outside"), "{why}");
@@ -138,7 +139,7 @@ fn anything_outside_the_lease_path_is_refused() {
 fn the_lease_path_itself_may_be_made_or_removed_but_stays_a_directory() {
     let world = World::new();
     let mut transaction = world.open("/new/lease", "cj-1");
-    let root = transaction.check_out().unwrap();
+    let root = transaction.check_out().unwrap().root;
     assert!(root.join("new/lease").is_dir());
     write(&root, "new/lease/x", "x");
     transaction.check_in().unwrap();
@@ -146,7 +147,7 @@ fn the_lease_path_itself_may_be_made_or_removed_but_stays_a_directory() {
     transaction.publish("").unwrap();
 
     let mut transaction = world.open("/new/lease", "cj-2");
-    let root = transaction.check_out().unwrap();
+    let root = transaction.check_out().unwrap().root;
     fs::remove_dir_all(root.join("new/lease")).unwrap();
     transaction.check_in().unwrap();
     assert_eq!(shown(&mut *transaction), ["D /new/lease"]);
@@ -154,7 +155,7 @@ fn the_lease_path_itself_may_be_made_or_removed_but_stays_a_directory() {
     assert_eq!(world.paths(), ["", "new"]);
 
     let mut transaction = world.open("/new/lease", "cj-3");
-    let root = transaction.check_out().unwrap();
+    let root = transaction.check_out().unwrap().root;
     fs::remove_dir(root.join("new/lease")).unwrap();
     write(&root, "new/lease", "a file");
     assert!(why(transaction.check_in()).contains("only be a directory"));
@@ -167,14 +168,14 @@ fn puts_before_a_check_out_are_in_it_and_none_come_during_it() {
     let world = World::new();
     let mut transaction = world.open("/l", "cj-1");
     put_file(&mut *transaction, "l/from-a-tarball", "1").unwrap();
-    let root = transaction.check_out().unwrap();
+    let root = transaction.check_out().unwrap().root;
     assert_eq!(fs::read_to_string(root.join("l/from-a-tarball")).unwrap(), "1");
     assert!(why(put_file(&mut *transaction, "l/x", "x")).contains("checked out"));
     assert!(why(transaction.remove(&path("l/x"))).contains("checked out"));
     write(&root, "l/from-a-script", "2");
     transaction.check_in().unwrap();
     assert!(why(transaction.check_in()).contains("not checked out"));
-    let root = transaction.check_out().unwrap();
+    let root = transaction.check_out().unwrap().root;
     fs::remove_file(root.join("l/from-a-tarball")).unwrap();
     transaction.check_in().unwrap();
     transaction.publish("").unwrap();
@@ -195,7 +196,7 @@ fn a_tree_that_is_not_checked_in_is_not_silently_lost() {
 fn closed_directories_are_read_and_cleaned_up() {
     let world = World::new();
     let mut transaction = world.open("/l", "cj-1");
-    let root = transaction.check_out().unwrap();
+    let root = transaction.check_out().unwrap().root;
     fs::create_dir_all(root.join("l/closed/deep")).unwrap();
     write(&root, "l/closed/deep/file", "x");
     write(&root, "l/unreadable", "x");
@@ -232,7 +233,7 @@ fn the_whole_repository_can_be_checked_out() {
     let world = World::new();
     world.publish(&[("a/b", "x"), ("c", "y")], "cj-1");
     let mut transaction = world.open("/", "cj-2");
-    let root = transaction.check_out().unwrap();
+    let root = transaction.check_out().unwrap().root;
     fs::rename(root.join("c"), root.join("a/\u{e9}")).unwrap();
     chmod(&root, "", 0o700);
     transaction.check_in().unwrap();
@@ -262,13 +263,13 @@ fn hard_links_attributes_and_pipes_go_out_and_come_back() {
 
     // Nothing is touched, nothing is changed.
     let mut transaction = world.open("/l", "cj-2");
-    let root = transaction.check_out().unwrap();
+    let root = transaction.check_out().unwrap().root;
     assert_eq!(fs::metadata(root.join("l/a")).unwrap().nlink(), 3);
     assert!(!root.join("l/null").exists());
     transaction.check_in().unwrap();
     assert_eq!(shown(&mut *transaction), [""; 0]);
 
-    let root = transaction.check_out().unwrap();
+    let root = transaction.check_out().unwrap().root;
     fs::remove_file(root.join("l/c")).unwrap();
     fs::hard_link(root.join("l/a"), root.join("l/d")).unwrap();
     write(&root, "l/x", "x");
@@ -289,7 +290,7 @@ fn hard_links_attributes_and_pipes_go_out_and_come_back() {
 
     // One link gets another content: it alone.
     let mut transaction = world.open("/l", "cj-3");
-    let root = transaction.check_out().unwrap();
+    let root = transaction.check_out().unwrap().root;
     fs::remove_file(root.join("l/b")).unwrap();
     write(&root, "l/b", "new");
     write(&root, "l/null", "no device any more");

@@ -51,7 +51,7 @@ fn child_of_a_full_disk() {
     drop(transaction);
     let mut transaction = open();
     put_file(&mut *transaction, "small", "small").unwrap();
-    let root = transaction.check_out().unwrap();
+    let root = transaction.check_out().unwrap().root;
     assert_eq!(std::fs::read_to_string(root.join("small")).unwrap(), "small");
     assert!(!root.join("large").exists());
     drop(transaction);

@@ -219,7 +219,7 @@ fn what_is_taken_in_is_counted_while_it_is_read() {
     transaction.put(&path("a/two"), &META, &EntryKind::File { size: 3 }, &mut watched).unwrap();
     transaction.settle().unwrap();
     assert_eq!((progress.files(), progress.bytes()), (2, 10));
-    let tree = transaction.check_out().unwrap();
+    let tree = transaction.check_out().unwrap().root;
     std::fs::write(tree.join("a/three"), "12345").unwrap();
     transaction.check_in().unwrap();
     assert_eq!((progress.files(), progress.bytes()), (3, 15));
@@ -239,7 +239,7 @@ fn settings_of_the_repository_count() {
     let attributes = Attributes::from([(b"user.a".to_vec(), b"x".to_vec())]);
     let meta = EntryMeta { attributes, ..META };
     transaction.put(&path("l/small"), &meta, &EntryKind::File { size: 1 }, &mut &b"s"[..]).unwrap();
-    let root = transaction.check_out().unwrap();
+    let root = transaction.check_out().unwrap().root;
     std::fs::write(root.join("l/by-a-script"), "x").unwrap();
     transaction.check_in().unwrap();
     transaction.publish("").unwrap();
