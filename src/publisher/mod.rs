@@ -219,6 +219,15 @@ pub trait Publisher: Send + Sync {
     /// Its kind, for people.
     fn kind(&self) -> &'static str;
 
+    /// Repairs what earlier lives and failures have left on this node, as far as that can be done now, and forgets what is
+    /// good again. Called at the start and now and then; blocks.
+    fn tidy(&self) {}
+
+    /// What is wrong with a repository on this node, so that no batch can run there until it is repaired.
+    fn fault(&self, _repository: &RepositoryName) -> Option<String> {
+        None
+    }
+
     /// The repositories that it could publish into now; nothing where it cannot tell.
     fn repositories(&self) -> Option<Vec<RepositoryName>> {
         None

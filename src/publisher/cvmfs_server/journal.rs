@@ -87,6 +87,13 @@ impl Journal {
         Self { directory: state_dir.join("transactions").join(repository.as_str()) }
     }
 
+    /// The repositories with a transaction that was not seen to end.
+    pub(super) fn repositories(state_dir: &Path) -> Vec<RepositoryName> {
+        let entries = fs::read_dir(state_dir.join("transactions")).into_iter().flatten().flatten();
+        let name = |entry: fs::DirEntry| RepositoryName::new(entry.file_name().into_string().ok()?).ok();
+        entries.filter(|entry| entry.path().join("journal.json").exists()).filter_map(name).collect()
+    }
+
     /// Where the outputs of commands go.
     pub(super) fn directory(&self) -> &Path {
         &self.directory

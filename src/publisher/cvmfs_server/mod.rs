@@ -34,7 +34,7 @@ mod words;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -62,6 +62,8 @@ struct Node {
     settings: Settings,
     /// The repositories with a transaction, or a look at what became of one, in this process.
     held: Mutex<BTreeSet<RepositoryName>>,
+    /// What could not be cleaned up yet, and why.
+    faults: Mutex<BTreeMap<RepositoryName, String>>,
 }
 
 /// A repository that nobody else in this process works on.
@@ -77,10 +79,41 @@ impl Drop for Hold {
     }
 }
 
+impl Node {
+    /// Keeps in mind whether a repository of this node is in order.
+    fn note(&self, repository: &RepositoryName, result: Result<(), PublisherError>) {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(()) => {
+                if faults.remove(repository).is_some() {
+                    tracing::info!(%repository, "it is in order again on this node");
+                }
+            }
+            Err(error) => {
+                let text = describe(&error);
+                if faults.insert(repository.clone(), text.clone()).as_ref() != Some(&text) {
+                    tracing::warn!(%repository, "no batch can run here until this is repaired, which is tried again and again: {text}");
+                }
+            }
+        }
+    }
+}
+
+/// An error with all that caused it.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
 impl CvmfsServer {
     /// The `cvmfs_server` of these settings. Only one process may use their state directory at a time.
     pub fn new(settings: Settings) -> Self {
-        Self { node: Arc::new(Node { settings, held: Mutex::default() }) }
+        Self { node: Arc::new(Node { settings, held: Mutex::default(), faults: Mutex::default() }) }
     }
 
     fn hold(&self, repository: &RepositoryName) -> Option<Hold> {
@@ -121,13 +154,26 @@ impl Publisher for CvmfsServer {
             None => settle::end_processes(&site, key)?,
         }
         let found = site.look(settings.mark, key)?;
-        if hold.is_some()
-            && let Err(error) = settle::clean(settings, &site, &journal)
-        {
-            // What became of the batch is known; this is the node's fault, and is tried again before the next transaction.
-            tracing::warn!(%repository, error = &error as &dyn std::error::Error, "what is left of a transaction could not be cleaned up");
+        if hold.is_some() {
+            // What became of the batch is known; what cannot be cleaned up is the node's fault, and tried again.
+            self.node.note(repository, settle::clean(settings, &site, &journal));
         }
         Ok(found.map_or(Evidence::NotPublished, Evidence::Published))
+    }
+
+    fn tidy(&self) {
+        let settings = &self.node.settings;
+        for repository in Journal::repositories(&settings.state_dir) {
+            // One that is worked on is no leftover.
+            let Some(_hold) = self.hold(&repository) else { continue };
+            let tidied = Site::load(&settings.config_dir, &repository)
+                .and_then(|site| settle::settle(settings, &site, &Journal::of(&settings.state_dir, &repository)));
+            self.node.note(&repository, tidied);
+        }
+    }
+
+    fn fault(&self, repository: &RepositoryName) -> Option<String> {
+        self.node.faults.lock().unwrap_or_else(PoisonError::into_inner).get(repository).cloned()
     }
 
     fn kind(&self) -> &'static str {

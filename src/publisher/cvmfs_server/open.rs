@@ -28,10 +28,13 @@ pub(super) fn open(hold: Hold, lease_path: &LeasePath, key: &str) -> Result<Open
     let reserved = EntryPath::new(lease_path.relative().as_bytes())
         .map_err(|error| PublisherError::Conflict { path: EntryPath::base(), why: error.to_string() })?;
     let journal = Journal::of(&settings.state_dir, &repository);
-    if let Some(entry) = settle::entry(&site, &journal)? {
-        settle::fence(settings, &site, &entry)?;
-        settle::clean(settings, &site, &journal)?;
+    // What an earlier batch left is the fault of the node, and of no job.
+    if let Err(error) = settle::settle(settings, &site, &journal) {
+        let holder = format!("what is left of an earlier transaction: {}", super::describe(&error));
+        node.note(&repository, Err(error));
+        return Err(PublisherError::Busy { repository, holder });
     }
+    node.note(&repository, Ok(()));
     check_idle(&site)?;
 
     let reader = site.reader(Expiry::Refuse { now: seconds() })?;

@@ -95,15 +95,16 @@ pub(super) fn publish(transaction: &mut OpenTransaction) -> Result<Published, Pu
     }
     if watch.seen.is_some() {
         let seconds = settings.remount_limit.as_secs();
-        notes.push(format!(
-            "the publish was ended {seconds} s after its revision was there: the node could not mount it"
-        ));
-    }
-    let cleaned =
-        settle::end_processes(site, &transaction.entry.key).and_then(|()| settle::clean(settings, site, journal));
-    if let Err(error) = cleaned {
-        tracing::warn!(repository = %site.name, error = &error as &dyn std::error::Error, "the repository's mount on this node must be repaired");
-        notes.push(format!("the repository's mount on this node must be repaired: {error}"));
+        // It would hang in the same place; the node is repaired when nobody waits for it.
+        let fault =
+            format!("its publish was ended {seconds} s after its revision was there: the node could not mount it");
+        notes.push(fault.clone());
+        transaction
+            .hold
+            .node
+            .note(&site.name, Err(PublisherError::Unusable { repository: site.name.clone(), why: fault }));
+    } else {
+        transaction.hold.node.note(&site.name, settle::clean(settings, site, journal));
     }
     let mut figures = stages(&ran);
     figures.insert("transaction_ms".into(), transaction.opening.as_millis().to_string());

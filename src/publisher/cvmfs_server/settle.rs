@@ -24,6 +24,13 @@ pub(super) fn entry(site: &Site, journal: &Journal) -> Result<Option<Entry>, Pub
     journal.read().map_err(failed(site, "read its journal"))
 }
 
+/// Fences and cleans up what is left of a transaction, where there is one.
+pub(super) fn settle(settings: &Settings, site: &Site, journal: &Journal) -> Result<(), PublisherError> {
+    let Some(entry) = entry(site, journal)? else { return Ok(()) };
+    fence(settings, site, &entry)?;
+    clean(settings, site, journal)
+}
+
 /// Makes sure that nothing more comes of a transaction: none of its processes is there, and, where there is a gateway, its lease
 /// is dropped, which the gateway answers when no commit of it runs any more. What the history says then is final.
 pub(super) fn fence(settings: &Settings, site: &Site, entry: &Entry) -> Result<(), PublisherError> {

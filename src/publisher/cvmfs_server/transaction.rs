@@ -119,10 +119,8 @@ impl OpenTransaction {
 
 impl Drop for OpenTransaction {
     fn drop(&mut self) {
-        if let Err(error) = self.end() {
-            // Before the next transaction it is tried again.
-            tracing::warn!(repository = %self.site.name, error = &error as &dyn std::error::Error, "a transaction could not be aborted");
-        }
+        let ended = self.end();
+        self.hold.node.note(&self.site.name, ended);
     }
 }
 
