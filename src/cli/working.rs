@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail};
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::config::{Offers, WorkerConfig};
+use crate::config::{Isolation, Offers, WorkerConfig};
 use crate::payload::fetch::FetchLimits;
 use crate::publisher::native::NativePublisher;
 use crate::worker::{self, Account, Ended, Halt, Once, WorkerSettings};
@@ -28,6 +28,8 @@ pub(super) async fn run(
         state_dir: config.state_dir,
         temp_dir: config.temp_dir,
         run_as: account(config.run_as.as_deref())?,
+        isolation_required: config.isolation == Isolation::Required,
+        hidden: config.secrets,
         fetch: FetchLimits::default(),
         broker: match config.offers {
             Offers::Http => None,

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub use broker::{BrokerConfig, BrokerTls};
 pub use environment::Environment;
-pub use roles::{ClientConfig, ClientFlags, Offers, ServerConfig, ServerFlags, WorkerConfig, WorkerFlags};
+pub use roles::{ClientConfig, ClientFlags, Isolation, Offers, ServerConfig, ServerFlags, WorkerConfig, WorkerFlags};
 pub use secret::read_token_file;
 pub use tokens::{Stamp, parse_token_list, read_token_list};
 
