@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::config::{CvmfsServerConfig, NodePublisher, Offers, WorkerConfig};
+use crate::config::{CvmfsServerConfig, Isolation, NodePublisher, Offers, WorkerConfig};
 use crate::payload::fetch::FetchLimits;
 use crate::publisher::Publisher;
 use crate::publisher::cvmfs_server::{self, CvmfsServer, Mark, Ownership};
@@ -32,6 +32,8 @@ pub(super) async fn run(
         state_dir: config.state_dir,
         temp_dir: config.temp_dir,
         run_as: account(config.run_as.as_deref())?,
+        isolation_required: config.isolation == Isolation::Required,
+        hidden: config.secrets,
         fetch: FetchLimits::default(),
         broker: match config.offers {
             Offers::Http => None,
