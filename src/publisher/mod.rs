@@ -3,6 +3,7 @@
 //! Calls block; the worker runs them on a blocking thread. Two implementations are meant: [`native`], and the
 //! `cvmfs_server` command line on publisher nodes.
 
+pub mod gateway;
 pub mod native;
 
 use std::io::Read;
