@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 
 use crate::lab::Repository;
+use crate::signature::authorization;
 
 /// A gateway as a repository's `server.conf` names it, and the key for it.
 pub(crate) struct Gateway {
@@ -30,8 +31,7 @@ impl Gateway {
     }
 
     fn send(&self, request: RequestBuilder, signed: &[u8]) -> Result<Value, Unreachable> {
-        let code = STANDARD.encode(hmac_sha1(self.secret.as_bytes(), signed));
-        let request = request.header("Authorization", format!("{} {code}", self.key));
+        let request = request.header("Authorization", authorization(&self.key, &self.secret, signed));
         request.send().and_then(|response| response.json()).map_err(|_| Unreachable)
     }
 
@@ -77,16 +77,4 @@ impl Gateway {
 fn client() -> Client {
     // Without a limit of time: a commit is waited for.
     Client::builder().no_proxy().timeout(None).build().unwrap()
-}
-
-/// The code in hexadecimal digits, which is what is sent.
-fn hmac_sha1(secret: &[u8], message: &[u8]) -> String {
-    let mut key = [0; 64];
-    if secret.len() > key.len() {
-        key[..20].copy_from_slice(&Sha1::digest(secret));
-    } else {
-        key[..secret.len()].copy_from_slice(secret);
-    }
-    let inner = Sha1::digest([&key.map(|byte| byte ^ 0x36)[..], message].concat());
-    hex::encode(Sha1::digest([&key.map(|byte| byte ^ 0x5c)[..], &inner[..]].concat()))
 }

@@ -25,6 +25,7 @@ mod mounts;
 mod pack;
 mod publish;
 mod rows;
+mod signature;
 mod transaction;
 
 use lab::Lab;

@@ -44,7 +44,8 @@ pub(crate) const TRANSACTION: &[Row] = &[
         &[],
         &[
             "{repository} is in a transaction but {union} is not mounted read/write",
-            "WARNING: The repository {repository} is currently publishing and should not be touched",
+            "WARNING: The repository {repository} is currently publishing and should not",
+            "be touched",
             "{spool}/is_publishing.lock",
         ],
     ),
@@ -52,7 +53,7 @@ pub(crate) const TRANSACTION: &[Row] = &[
     row("transaction/bad-option", 1, &[], &["Invocation error: transaction: unrecognized parameter '-Q'"]),
     row("transaction/not-owner", 1, &[], &["Permission error: No write permission to repository"]),
     row("transaction/server-down", 5, &[], &["cannot load whitelist [failed to download whitelist]"]),
-    row("transaction/whitelist-expired", 22, &[], &["Repository whitelist for {repository} is expired"]),
+    row("transaction/whitelist-expired", 5, &[], &["cannot load whitelist [expired whitelist]"]),
     row(
         "transaction/path-busy",
         16,
@@ -168,11 +169,6 @@ pub(crate) const OTHER: &[Row] =
 /// All rows.
 pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
     [TRANSACTION, ABORT, PUBLISH, OTHER].into_iter().flatten()
-}
-
-/// The row of that name.
-pub(crate) fn named(name: &str) -> &'static Row {
-    all().find(|row| row.name == name).unwrap_or_else(|| panic!("no row is called {name}"))
 }
 
 /// Puts what they stand for in the place of the words in braces.
