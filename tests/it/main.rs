@@ -14,7 +14,9 @@ mod predecessor;
 mod race;
 #[cfg(feature = "crash-points")]
 mod simulation;
+mod site;
 mod standby;
+mod standin;
 mod state;
 mod tidy;
 mod trees;
