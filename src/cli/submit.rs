@@ -48,7 +48,7 @@ pub(super) struct SubmitArgs {
     #[arg(short, long)]
     payload: Option<String>,
     /// File with one job or an array of jobs as JSON; - is standard input
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["args", "repo", "lease_path", "job_name", "checksum", "deps", "priority", "attempts", "timeout", "alone", "deadline", "labels", "id"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["args", "repo", "lease_path", "job_name", "checksum", "deps", "priority", "attempts", "timeout", "alone", "publish_anyway", "dry_run", "deadline", "labels", "id"])]
     spec: Option<PathBuf>,
     /// Arguments of the script
     #[arg(value_name = "ARG")]
@@ -74,6 +74,12 @@ pub(super) struct SubmitArgs {
     /// Share no publish with other jobs: for a script that should not run a second time because of another job
     #[arg(long)]
     alone: bool,
+    /// Make a revision also where the payload changes nothing
+    #[arg(long, conflicts_with = "dry_run")]
+    publish_anyway: bool,
+    /// Publish nothing; with --wait the paths that would change are printed, each behind A (added), M (modified) or D (removed)
+    #[arg(long)]
+    dry_run: bool,
     /// Give up what is not permitted to publish by then: a time such as 2026-12-24T18:00:00Z, or a span such as 90m or 2h30m
     #[arg(long, value_name = "TIME|SPAN", value_parser = deadline)]
     deadline: Option<Timestamp>,
@@ -135,7 +141,13 @@ impl SubmitArgs {
         let spec = JobSpec {
             id: self.id.unwrap_or_else(|| JobId(Uuid::now_v7())),
             name: self.job_name.clone().filter(|name| !name.is_empty()).unwrap_or(name),
-            work: Work::Publish(Publish { repository, lease_path: self.lease_path.clone(), payload }),
+            work: Work::Publish(Publish {
+                repository,
+                lease_path: self.lease_path.clone(),
+                payload,
+                publish_anyway: self.publish_anyway,
+                dry_run: self.dry_run,
+            }),
             dependencies: ids(&self.deps)?.into_iter().map(dependency).collect(),
             priority: self.priority,
             attempts: self.attempts,

@@ -16,6 +16,7 @@ use super::{Worker, failure, fence, stage};
 use crate::client::ClientError;
 use crate::domain::batch::Intent;
 use crate::domain::ids::BatchId;
+use crate::domain::job::spec::Publish;
 use crate::domain::outcome::{JobOutcome, Outcome};
 use crate::domain::protocol::{ClaimReply, IntentRequest, OutcomeRequest};
 use crate::domain::tree::EntryPath;
@@ -88,6 +89,8 @@ pub(super) enum Ending {
     },
     /// Published, with what is told of each job.
     Published(Revision, Vec<Outputs>),
+    /// There was nothing to publish beside this revision, with what is told of each job.
+    Unchanged(Revision, Vec<Outputs>),
 }
 
 type Outputs = BTreeMap<String, String>;
@@ -118,6 +121,10 @@ impl Ending {
             Self::Published(Revision { number, root_hash }, outputs) => outputs
                 .into_iter()
                 .map(|outputs| Outcome::Succeeded { revision: number, root_hash: root_hash.clone(), outputs })
+                .collect(),
+            Self::Unchanged(Revision { number, root_hash }, outputs) => outputs
+                .into_iter()
+                .map(|outputs| Outcome::Unchanged { revision: number, root_hash: root_hash.clone(), outputs })
                 .collect(),
         }
     }
@@ -151,10 +158,29 @@ async fn attempt(
         Err(outcome) => return Ending::All(outcome),
     };
     join_all(logs.iter().zip(&changed.of_jobs).map(|(log, changed)| describe(log, changed))).await;
+    let staged_in = began.elapsed();
+    let outputs = |more: Outputs| -> Vec<Outputs> {
+        let of_job = |(changed, staged): (&Listed, &Count)| {
+            let mut outputs = more.clone();
+            outputs.insert("batch_jobs".into(), claim.jobs.len().to_string());
+            outputs.insert("staging_ms".into(), staged_in.as_millis().to_string());
+            outputs.insert("paths_changed".into(), changed.count.to_string());
+            outputs.insert("staged_files".into(), staged.files.to_string());
+            outputs.insert("staged_bytes".into(), staged.bytes.to_string());
+            outputs
+        };
+        changed.of_jobs.iter().zip(&counts).map(of_job).collect()
+    };
+    if let Some(why) = nothing_to_publish(claim, changed.is_empty) {
+        let base = transaction.base().clone();
+        abort(transaction).await;
+        join_all(logs.iter().map(|log| log.line(why.said.into()))).await;
+        return Ending::Unchanged(base, outputs(why.outputs));
+    }
     let intent = Intent {
         base_revision: transaction.base().number,
         base_root_hash: transaction.base().root_hash.clone(),
-        changed_paths_digest: changed.digest,
+        changed_paths_digest: changed.digest.clone(),
     };
     if let Err(outcome) = permission(worker, batch, claim, intent, stop).await {
         abort(transaction).await;
@@ -164,7 +190,6 @@ async fn attempt(
 
     let (publisher, repository, key) = (Arc::clone(&worker.publisher), claim.repository.clone(), claim.key.clone());
     let message = message(claim);
-    let staged_in = began.elapsed();
     let publishing = worker.draining.publishing();
     let published = tokio::task::spawn_blocking(move || {
         let publishing = Instant::now();
@@ -179,23 +204,30 @@ async fn attempt(
     crate::crash::point("worker.published");
     match published {
         Ok((Ok(revision), published_in)) => {
-            let together = Outputs::from([
-                ("batch_jobs".into(), claim.jobs.len().to_string()),
-                ("staging_ms".into(), staged_in.as_millis().to_string()),
-                ("publish_ms".into(), published_in.as_millis().to_string()),
-            ]);
-            let of_job = |(changed, staged): (&Listed, &Count)| {
-                let mut outputs = together.clone();
-                outputs.insert("paths_changed".into(), changed.count.to_string());
-                outputs.insert("staged_files".into(), staged.files.to_string());
-                outputs.insert("staged_bytes".into(), staged.bytes.to_string());
-                outputs
-            };
-            Ending::Published(revision, changed.of_jobs.iter().zip(&counts).map(of_job).collect())
+            let more = Outputs::from([("publish_ms".into(), published_in.as_millis().to_string())]);
+            Ending::Published(revision, outputs(more))
         }
         Ok((Err(outcome), _)) => Ending::All(outcome),
         Err(panic) => Ending::All(Outcome::Unknown { reason: format!("the publisher failed: {panic}") }),
     }
+}
+
+/// Why there is nothing to publish, and what is told of that.
+struct Nothing {
+    said: &'static str,
+    outputs: Outputs,
+}
+
+/// Whether a batch is at its end once it is staged: the permission is not asked for then.
+fn nothing_to_publish(claim: &ClaimReply, is_empty: bool) -> Option<Nothing> {
+    let mut publishes = claim.jobs.iter().map(|job| job.spec.publish());
+    let told = |word: &str| Outputs::from([(word.into(), "true".into()), ("published".into(), "false".into())]);
+    // It goes alone. Should it ever not, the server refuses the permission, and the others are no dry run.
+    if claim.jobs.len() == 1 && publishes.clone().any(|publish| publish.dry_run) {
+        return Some(Nothing { said: "this was a dry run; nothing was published", outputs: told("dry_run") });
+    }
+    let unchanged = || Nothing { said: "nothing changed; nothing was published", outputs: told("unchanged") };
+    (is_empty && !publishes.any(Publish::publishes_anyway)).then(unchanged)
 }
 
 /// What the tag of the publish says: the names of its jobs, as far as there is room.
@@ -276,6 +308,8 @@ async fn describe(log: &AttemptLog, changed: &Listed) {
 struct Changed {
     /// What lies within each job's lease path.
     of_jobs: Vec<Listed>,
+    /// Nothing changes, in the whole batch.
+    is_empty: bool,
     digest: String,
 }
 
@@ -290,7 +324,9 @@ impl Changed {
     /// Blocks. `leases`: those of the batch's jobs.
     fn of(transaction: &dyn Transaction, leases: &[EntryPath]) -> Result<Self, PublisherError> {
         let (mut of_jobs, mut hasher) = (vec![Listed::default(); leases.len()], Sha256::new());
+        let mut is_empty = true;
         transaction.changes(&mut |change| {
+            is_empty = false;
             let line = change.to_string();
             hasher.update(&line);
             hasher.update([0]);
@@ -304,7 +340,7 @@ impl Changed {
                 }
             }
         })?;
-        Ok(Self { of_jobs, digest: hex::encode(hasher.finalize()) })
+        Ok(Self { of_jobs, is_empty, digest: hex::encode(hasher.finalize()) })
     }
 }
 
@@ -312,6 +348,9 @@ fn summary(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Succeeded { revision, root_hash, .. } => {
             format!("published as revision {revision}, root hash {root_hash}")
+        }
+        Outcome::Unchanged { revision, root_hash, .. } => {
+            format!("no revision was made; the repository is at revision {revision}, root hash {root_hash}")
         }
         Outcome::Failed { failure, .. } => format!("failed: {}", failure.message),
         Outcome::BatchFailed { failure, .. } => {

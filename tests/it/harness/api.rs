@@ -29,11 +29,11 @@ pub(crate) fn job(repository: &str, lease_path: &str, payload: Payload) -> JobSp
     JobSpec {
         id: JobId(Uuid::now_v7()),
         name: "test".into(),
-        work: Work::Publish(Publish {
-            repository: RepositoryName::new(repository).unwrap(),
-            lease_path: LeasePath::new(lease_path).unwrap(),
+        work: Work::Publish(Publish::new(
+            RepositoryName::new(repository).unwrap(),
+            LeasePath::new(lease_path).unwrap(),
             payload,
-        }),
+        )),
         dependencies: Vec::new(),
         priority: 0,
         attempts: 1,
