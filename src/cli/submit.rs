@@ -1,5 +1,6 @@
 //! `conveyor submit`.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,8 +12,8 @@ use uuid::Uuid;
 use super::context::Context;
 use super::failure::{FAILED, Usage, tell};
 use super::payload::{Origin, last_segment, parse_old};
-use super::{ended, progress, spec_file, upload};
-use crate::client::{ClientError, Waited};
+use super::{changes, ended, progress, spec_file, upload};
+use crate::client::{Client, ClientError, Waited};
 use crate::domain::digest::{Checksum, Sha256Digest};
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::spec::{
@@ -230,10 +231,19 @@ pub(super) async fn run(args: SubmitArgs, context: &Context) -> anyhow::Result<E
             context.output.line(&format!("submitted {} ({}), {}{again}", job.job_id, spec.name, job.state))?;
         }
     }
-    if args.wait { wait(&reply, &client, context).await } else { Ok(ExitCode::SUCCESS) }
+    if !args.wait {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let dry_runs = jobs.iter().filter(|job| job.publish().dry_run).map(|job| job.id).collect();
+    wait(&reply, &dry_runs, &client, context).await
 }
 
-async fn wait(reply: &SubmitReply, client: &crate::client::Client, context: &Context) -> anyhow::Result<ExitCode> {
+async fn wait(
+    reply: &SubmitReply,
+    dry_runs: &HashSet<JobId>,
+    client: &Client,
+    context: &Context,
+) -> anyhow::Result<ExitCode> {
     let ids: Vec<JobId> = reply.jobs.iter().map(|job| job.job_id).collect();
     // A job that was there before may be of another submission.
     let submission = reply.jobs.iter().all(|job| job.created).then_some(reply.submission_id);
@@ -242,6 +252,9 @@ async fn wait(reply: &SubmitReply, client: &crate::client::Client, context: &Con
     ended.sort_by_key(|job| job.state != StateKind::Succeeded);
     let mut logs = MOST_LOGS;
     for job in &ended {
+        if job.state == StateKind::Succeeded && dry_runs.contains(&job.job_id) {
+            changes::print_dry_run(job.job_id, client, context.output).await?;
+        }
         ended::announce(job, client, context.output, logs > 0).await?;
         if job.state == StateKind::Failed {
             logs = logs.saturating_sub(1);

@@ -6,24 +6,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use super::changes::{Changed, Listed};
 use super::held::Stop;
 use super::log::{AttemptLog, LogOwner};
 use super::stage::{Count, Staged};
-use super::{Worker, failure, fence, stage};
+use super::{Worker, changes, failure, fence, stage};
 use crate::client::ClientError;
 use crate::domain::batch::Intent;
 use crate::domain::ids::BatchId;
 use crate::domain::job::spec::Publish;
 use crate::domain::outcome::{JobOutcome, Outcome};
 use crate::domain::protocol::{ClaimReply, IntentRequest, OutcomeRequest};
-use crate::domain::tree::EntryPath;
-use crate::publisher::{PublisherError, Revision, Transaction};
+use crate::publisher::{Revision, Transaction};
 
-/// Changed paths that are named in the log.
-const LISTED_PATHS: usize = 50;
 /// Pause before an outcome is sent again.
 const PAUSE_BEFORE_REPORT: Duration = Duration::from_secs(1);
 /// Jobs that are named in the tag of a publish.
@@ -151,13 +148,14 @@ async fn attempt(
         Ok(leases) => leases,
         Err(outcome) => return Ending::All(outcome),
     };
+    let folder = scratch.to_owned();
     let described =
-        stage::blocking(move || Changed::of(&*transaction, &leases).map(|changed| (transaction, changed))).await;
-    let (transaction, changed) = match described {
+        stage::blocking(move || Changed::of(&*transaction, &leases, &folder).map(|changed| (transaction, changed)));
+    let (transaction, changed) = match described.await {
         Ok(described) => described,
         Err(outcome) => return Ending::All(outcome),
     };
-    join_all(logs.iter().zip(&changed.of_jobs).map(|(log, changed)| describe(log, changed))).await;
+    changes::tell(worker, batch, claim, logs, &changed).await;
     let staged_in = began.elapsed();
     let outputs = |more: Outputs| -> Vec<Outputs> {
         let of_job = |(changed, staged): (&Listed, &Count)| {
@@ -291,56 +289,6 @@ async fn report(worker: &Worker, batch: BatchId, claim: &ClaimReply, outcomes: V
                 return;
             }
         }
-    }
-}
-
-async fn describe(log: &AttemptLog, changed: &Listed) {
-    log.line(format!("{} paths change", changed.count)).await;
-    for change in &changed.first {
-        log.line(change.clone()).await;
-    }
-    if changed.count > LISTED_PATHS {
-        log.line(format!("… and {} more", changed.count - LISTED_PATHS)).await;
-    }
-}
-
-/// What is told of a change set, which can have millions of paths.
-struct Changed {
-    /// What lies within each job's lease path.
-    of_jobs: Vec<Listed>,
-    /// Nothing changes, in the whole batch.
-    is_empty: bool,
-    digest: String,
-}
-
-/// Changed paths: how many, and the first of them.
-#[derive(Clone, Default)]
-struct Listed {
-    count: usize,
-    first: Vec<String>,
-}
-
-impl Changed {
-    /// Blocks. `leases`: those of the batch's jobs.
-    fn of(transaction: &dyn Transaction, leases: &[EntryPath]) -> Result<Self, PublisherError> {
-        let (mut of_jobs, mut hasher) = (vec![Listed::default(); leases.len()], Sha256::new());
-        let mut is_empty = true;
-        transaction.changes(&mut |change| {
-            is_empty = false;
-            let line = change.to_string();
-            hasher.update(&line);
-            hasher.update([0]);
-            for (listed, lease) in of_jobs.iter_mut().zip(leases) {
-                if !change.path().is_within(lease) {
-                    continue;
-                }
-                listed.count += 1;
-                if listed.first.len() < LISTED_PATHS {
-                    listed.first.push(line.clone());
-                }
-            }
-        })?;
-        Ok(Self { of_jobs, is_empty, digest: hex::encode(hasher.finalize()) })
     }
 }
 

@@ -18,5 +18,6 @@ mod standby;
 mod state;
 mod tidy;
 mod trees;
+mod unchanged;
 mod waiting;
 mod workers;

@@ -108,6 +108,11 @@ impl Api {
         String::from_utf8_lossy(&self.runtime.block_on(self.client.log(id, None, None)).unwrap()).into_owned()
     }
 
+    /// The list of the paths that a job's last attempt changes.
+    pub(crate) fn changes(&self, id: JobId) -> String {
+        String::from_utf8(self.runtime.block_on(self.client.changes(id, None)).unwrap().to_vec()).unwrap()
+    }
+
     /// Submits a job that must succeed; gives the revision.
     #[track_caller]
     pub(crate) fn publish(&self, spec: JobSpec) -> u64 {
