@@ -5,6 +5,7 @@
 
 mod about;
 mod batch;
+mod changes;
 mod drain;
 mod failure;
 mod fence;

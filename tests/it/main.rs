@@ -20,5 +20,6 @@ mod standin;
 mod state;
 mod tidy;
 mod trees;
+mod unchanged;
 mod waiting;
 mod workers;
