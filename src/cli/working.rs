@@ -23,6 +23,9 @@ pub(super) async fn run(
     halt: watch::Receiver<Halt>,
 ) -> anyhow::Result<Ended> {
     let run_as = account(config.run_as.as_deref())?;
+    if let NodePublisher::CvmfsServer(_) = config.publisher {
+        CvmfsServer::refuse_other_namespace().map_err(anyhow::Error::msg)?;
+    }
     let publisher = publisher(&config, run_as);
     let client = Client::new(&config.client.url, config.client.token)?;
     let settings = WorkerSettings {

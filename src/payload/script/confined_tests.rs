@@ -44,7 +44,7 @@ async fn a_script_writes_where_it_is_to_and_nowhere_else() {
     }
     let case = confined(
         "echo fine > lease/file && echo fine > \"$TMPDIR/file\" && echo fine > /tmp/file && echo fine > /dev/null || exit 1
-         for place in beside/x x /var/x /etc/x \"$(dirname \"$0\")/x\" \"$0\"; do
+         for place in beside/x x /var/x /etc/x \"$0\"; do
              (echo x >> $place) 2>&1 && exit 2
          done
          pwd; echo $TMPDIR; exit 0",
@@ -137,6 +137,85 @@ async fn the_keeper_of_a_view_can_be_neither_killed_nor_read() {
     assert_eq!(ending, Ending::Exited { code: 4 }, "{output}");
     assert!(output.ends_with("conveyor-keeper\n"), "{output}");
     assert_eq!(output.matches("ermission denied").count(), 3, "{output}");
+}
+
+/// A temporary file system at `directory/NAME`; unmounted when dropped.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn new(at: std::path::PathBuf) -> Self {
+        std::fs::create_dir(&at).unwrap();
+        nix::mount::mount(Some("test"), &at, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>).unwrap();
+        std::fs::write(at.join("here"), "").unwrap();
+        std::fs::set_permissions(&at, PermissionsExt::from_mode(0o777)).unwrap();
+        Self(at)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// Where the next test, as an ordinary user, finds the mounts that it may not make itself.
+const REPOSITORIES: &str = "CONVEYOR_TEST_REPOSITORIES";
+
+async fn holds_its_own_mount_only(mounts: std::path::PathBuf, own: std::path::PathBuf) {
+    let mut case =
+        confined("cat /proc/self/mountinfo; ls . ../; echo x >here; echo x 2>&1 >lease/x; pwd; ls /etc/hostname /bin");
+    for name in ["lease"] {
+        let _ = std::fs::create_dir(own.join(name));
+        let _ = std::fs::set_permissions(own.join(name), PermissionsExt::from_mode(0o777));
+    }
+    case.script.directory = own.clone();
+    let hidden = vec![case.dir.path().join("secret")];
+    case.script.confinement = Some(Confinement { writable: own.join("lease"), hidden, mounts: vec![mounts.clone()] });
+    let (ending, output) = case.end().await;
+    assert_eq!(ending, SUCCESS, "{output}");
+    assert!(!output.contains(&format!("{}/b.example.org", mounts.display())), "{output}");
+    assert!(output.contains(&format!(" {} ", own.display())), "{output}");
+    assert!(output.contains("Read-only file system") && own.join("lease/x").exists(), "{output}");
+}
+
+#[tokio::test]
+async fn a_script_holds_no_mount_but_its_own() {
+    if !geteuid().is_root() {
+        return eprintln!("skipped: only root can mount what a script must let go of");
+    }
+    let base = tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o755)).tempdir().unwrap();
+    let mounts = base.path().canonicalize().unwrap().join("repositories");
+    std::fs::create_dir(&mounts).unwrap();
+    let own = Mounted::new(mounts.join("a.example.org"));
+    let _other = Mounted::new(mounts.join("b.example.org"));
+    holds_its_own_mount_only(mounts.clone(), own.0.clone()).await;
+    // The same without root, which cannot unmount what it was given.
+    let program = base.path().join("test");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let place = base.path().join("tmp");
+    std::fs::create_dir(&place).unwrap();
+    std::fs::set_permissions(&place, PermissionsExt::from_mode(0o777)).unwrap();
+    std::fs::remove_file(own.0.join("lease/x")).unwrap();
+    let run = std::process::Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&program)
+        .args(["--exact", "--ignored", "--nocapture", "payload::script::confined_tests::as_an_ordinary_user"])
+        .env(REPOSITORIES, &mounts)
+        .env("TMPDIR", &place)
+        .output();
+    let Ok(run) = run else { return eprintln!("skipped: no setpriv on this host") };
+    let said = [run.stdout, run.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(run.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[tokio::test]
+#[ignore = "what the test before starts as another user"]
+async fn as_an_ordinary_user() {
+    let Some(mounts) = std::env::var_os(REPOSITORIES).map(std::path::PathBuf::from) else { return };
+    if impossible().await {
+        return;
+    }
+    holds_its_own_mount_only(mounts.clone(), mounts.join("a.example.org")).await;
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@
 mod means;
 mod plan;
 mod privileges;
+mod root;
 mod shared;
 mod steps;
 

@@ -10,7 +10,7 @@ use nix::unistd::{getegid, geteuid};
 use super::privileges::Maps;
 use super::shared::Shared;
 use super::steps::Step;
-use super::{Confinement, MOUNT_LIST, Plan};
+use super::{Confinement, MOUNT_LIST, Plan, root};
 use crate::payload::script::ScriptRun;
 
 /// Where programs put temporary files whatever `TMPDIR` says: the script's own ones, in memory, and how much of it at most.
@@ -21,18 +21,18 @@ const ALWAYS_HIDDEN: &str = "/run/user";
 const EMPTY: &str = "mode=0755,size=64k";
 
 /// A place that the script needs.
-struct Needed {
-    path: PathBuf,
-    is_file: bool,
-    writable: bool,
+pub(super) struct Needed {
+    pub(super) path: PathBuf,
+    pub(super) is_file: bool,
+    pub(super) writable: bool,
 }
 
 impl Plan {
-    /// Looks at the machine as it is now. The script's paths must be without symbolic links: [`ScriptRun::resolve`].
+    /// Looks at the machine as it is now.
     pub(in crate::payload::script) fn new(script: &ScriptRun, confinement: &Confinement) -> io::Result<Self> {
-        let root = script.directory.canonicalize()?;
+        let directory = script.directory.canonicalize()?;
         let needed = [
-            Needed { path: root.clone(), is_file: false, writable: false },
+            Needed { path: directory.clone(), is_file: false, writable: false },
             Needed { path: script.program.canonicalize()?, is_file: true, writable: false },
             Needed { path: confinement.writable.canonicalize()?, is_file: false, writable: true },
             Needed { path: script.temporary.canonicalize()?, is_file: false, writable: true },
@@ -43,9 +43,11 @@ impl Plan {
 
         let is_root = geteuid().is_root();
         let mut steps = vec![Step::Separate];
-        if !mounts.is_empty() {
+        if !is_root && root::is_needed(&mounts, &directory)? {
+            steps.extend(root::steps(&mounts, &needed)?);
+        } else if is_root && !mounts.is_empty() {
             let below = mounts.iter().map(|path| c_path(path)).collect::<io::Result<_>>()?;
-            steps.push(Step::Release { below, except: c_path(&root)? });
+            steps.push(Step::Release { below, except: c_path(&directory)? });
         }
         // Before what is above them is covered; put back in this order, in which an inner one comes later.
         for (slot, place) in needed.iter().enumerate() {
@@ -78,7 +80,7 @@ impl Plan {
             maps: (!is_root).then(|| Maps::new(geteuid(), getegid())),
             steps,
             account: script.run_as.filter(|_| is_root),
-            directory: c_path(&root)?,
+            directory: c_path(&directory)?,
             buffer: vec![0; if mounts.is_empty() { MOUNT_LIST / 4 } else { MOUNT_LIST }],
             shared: Shared::new()?,
         })
@@ -156,7 +158,7 @@ fn existing(path: &Path) -> io::Result<Option<(PathBuf, bool)>> {
 }
 
 /// Makes what a place is bound to, in the empty file system that covers a directory above it.
-fn make_way(steps: &mut Vec<Step>, cover: &Path, place: &Needed) -> io::Result<()> {
+pub(super) fn make_way(steps: &mut Vec<Step>, cover: &Path, place: &Needed) -> io::Result<()> {
     let mut above: Vec<&Path> = place.path.ancestors().skip(1).take_while(|path| *path != cover).collect();
     above.retain(|path| path.starts_with(cover));
     for directory in above.into_iter().rev() {
@@ -174,6 +176,6 @@ fn is_strictly_within(path: &Path, directory: &Path) -> bool {
     path != directory && path.starts_with(directory)
 }
 
-fn c_path(path: &Path) -> io::Result<CString> {
+pub(super) fn c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
