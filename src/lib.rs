@@ -14,6 +14,7 @@ mod file_lock;
 pub mod http;
 pub mod payload;
 pub mod planted;
+mod processes;
 pub mod publisher;
 pub mod store;
 pub mod worker;

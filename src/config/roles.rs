@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::secret::read_token_file;
 use super::value::Setting;
-use super::{BrokerConfig, Config, ConfigError};
+use super::{BrokerConfig, Config, ConfigError, CvmfsServerConfig};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
 use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
@@ -116,12 +116,23 @@ pub struct WorkerConfig {
     pub keys_dir: PathBuf,
     /// The account that payloads run as.
     pub run_as: Option<String>,
+    /// What it publishes with.
+    pub publisher: NodePublisher,
     /// How offers come.
     pub offers: Offers,
     /// The repositories that it serves; those that are there where not said.
     pub repositories: Option<Vec<RepositoryName>>,
     /// How long what it has may go on when it is told to end.
     pub drain_timeout: Duration,
+}
+
+/// What a worker publishes with.
+#[derive(Debug, Clone)]
+pub enum NodePublisher {
+    /// It writes the repositories of its directory by itself.
+    Native,
+    /// This machine's `cvmfs_server`.
+    CvmfsServer(Box<CvmfsServerConfig>),
 }
 
 /// How a worker gets offers.
@@ -218,6 +229,14 @@ impl Config {
             repositories_dir: path(&file.repositories_dir, "/srv/cvmfs"),
             keys_dir: path(&file.keys_dir, "/etc/cvmfs/keys"),
             run_as: file.run_as.get().cloned(),
+            publisher: match file.publisher.get().map(String::as_str) {
+                None | Some("native") => NodePublisher::Native,
+                Some("cvmfs-server") => NodePublisher::CvmfsServer(Box::new(self.cvmfs_server()?)),
+                Some(_) => {
+                    let why = "must be \"native\" or \"cvmfs-server\"".into();
+                    return Err(ConfigError::Value { key: "[worker] publisher".into(), why });
+                }
+            },
             offers: self.offers()?,
             repositories: file.repositories.clone(),
             drain_timeout: Duration::from_secs(

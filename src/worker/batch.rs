@@ -16,13 +16,16 @@ use super::{Worker, failure, fence, stage};
 use crate::client::ClientError;
 use crate::domain::batch::Intent;
 use crate::domain::ids::BatchId;
+use crate::domain::job::event::Failure;
 use crate::domain::outcome::{JobOutcome, Outcome};
 use crate::domain::protocol::{ClaimReply, IntentRequest, OutcomeRequest};
 use crate::domain::tree::EntryPath;
-use crate::publisher::{PublisherError, Revision, Transaction};
+use crate::publisher::{Mismatch, Published, PublisherError, Revision, Transaction};
 
 /// Changed paths that are named in the log.
 const LISTED_PATHS: usize = 50;
+/// Paths that are named where they were published otherwise than staged.
+const LISTED_MISMATCHES: usize = 10;
 /// Pause before an outcome is sent again.
 const PAUSE_BEFORE_REPORT: Duration = Duration::from_secs(1);
 /// Jobs that are named in the tag of a publish.
@@ -86,8 +89,8 @@ pub(super) enum Ending {
         /// What became of it.
         outcome: Outcome,
     },
-    /// Published, with what is told of each job.
-    Published(Revision, Vec<Outputs>),
+    /// Published, with what is told of each job, or why it is not as the job wanted it.
+    Published(Revision, Vec<Result<Outputs, Failure>>),
 }
 
 type Outputs = BTreeMap<String, String>;
@@ -117,7 +120,10 @@ impl Ending {
             }
             Self::Published(Revision { number, root_hash }, outputs) => outputs
                 .into_iter()
-                .map(|outputs| Outcome::Succeeded { revision: number, root_hash: root_hash.clone(), outputs })
+                .map(|of_job| match of_job {
+                    Ok(outputs) => Outcome::Succeeded { revision: number, root_hash: root_hash.clone(), outputs },
+                    Err(failure) => Outcome::Failed { failure, transient: false },
+                })
                 .collect(),
         }
     }
@@ -144,6 +150,7 @@ async fn attempt(
         Ok(leases) => leases,
         Err(outcome) => return Ending::All(outcome),
     };
+    let of_leases = leases.clone();
     let described =
         stage::blocking(move || Changed::of(&*transaction, &leases).map(|changed| (transaction, changed))).await;
     let (transaction, changed) = match described {
@@ -169,7 +176,7 @@ async fn attempt(
     let published = tokio::task::spawn_blocking(move || {
         let publishing = Instant::now();
         let settled = match transaction.publish(&message) {
-            Ok(revision) => Ok(revision),
+            Ok(published) => Ok(published),
             Err(error) => fence::settle(&publisher, &repository, &key, &error),
         };
         (settled, publishing.elapsed())
@@ -178,24 +185,46 @@ async fn attempt(
     drop(publishing);
     crate::crash::point("worker.published");
     match published {
-        Ok((Ok(revision), published_in)) => {
-            let together = Outputs::from([
-                ("batch_jobs".into(), claim.jobs.len().to_string()),
-                ("staging_ms".into(), staged_in.as_millis().to_string()),
-                ("publish_ms".into(), published_in.as_millis().to_string()),
-            ]);
-            let of_job = |(changed, staged): (&Listed, &Count)| {
+        Ok((Ok(published), published_in)) => {
+            let Published { revision, figures, notes, mismatches } = published;
+            for note in &notes {
+                join_all(logs.iter().map(|log| log.line(note.clone()))).await;
+            }
+            let mut together = figures;
+            together.insert("batch_jobs".into(), claim.jobs.len().to_string());
+            together.insert("staging_ms".into(), staged_in.as_millis().to_string());
+            together.insert("publish_ms".into(), published_in.as_millis().to_string());
+            let of_job = |((changed, staged), lease): ((&Listed, &Count), &EntryPath)| {
+                let wrong: Vec<_> = mismatches.iter().filter(|mismatch| mismatch.path.is_within(lease)).collect();
+                if !wrong.is_empty() {
+                    return Err(published_otherwise(&revision, &wrong));
+                }
                 let mut outputs = together.clone();
                 outputs.insert("paths_changed".into(), changed.count.to_string());
                 outputs.insert("staged_files".into(), staged.files.to_string());
                 outputs.insert("staged_bytes".into(), staged.bytes.to_string());
-                outputs
+                Ok(outputs)
             };
-            Ending::Published(revision, changed.of_jobs.iter().zip(&counts).map(of_job).collect())
+            let told = changed.of_jobs.iter().zip(&counts).zip(&of_leases).map(of_job).collect();
+            Ending::Published(revision, told)
         }
         Ok((Err(outcome), _)) => Ending::All(outcome),
         Err(panic) => Ending::All(Outcome::Unknown { reason: format!("the publisher failed: {panic}") }),
     }
+}
+
+/// What is said of a job whose changes are not in the repository as it made them, though they were published.
+fn published_otherwise(revision: &Revision, wrong: &[&Mismatch]) -> Failure {
+    let paths: Vec<_> =
+        wrong.iter().take(LISTED_MISMATCHES).map(|mismatch| format!("/{} {}", mismatch.path, mismatch.why)).collect();
+    let more = wrong.len().saturating_sub(LISTED_MISMATCHES);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let message = format!(
+        "revision {} was published, and is not as it was staged: {}{more}; compare the lease path with what the job was to write",
+        revision.number,
+        paths.join("; ")
+    );
+    Failure { code: "published_otherwise".into(), message }
 }
 
 /// What the tag of the publish says: the names of its jobs, as far as there is room.

@@ -65,6 +65,7 @@ pub(super) fn failed(code: &str, message: impl Into<String>, transient: bool) ->
 pub(super) fn outcome(error: &PublisherError) -> Outcome {
     let code = match error {
         PublisherError::Busy { holder, .. } => return Outcome::Busy { holder: holder.clone() },
+        PublisherError::Refused { refusal, .. } => refusal.code(),
         PublisherError::UnknownRepository { .. } => "unknown_repository",
         PublisherError::Conflict { .. } => "conflict",
         PublisherError::Limit { .. } => "limit",

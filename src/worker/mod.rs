@@ -156,6 +156,7 @@ pub async fn run(
     let (recover, mut to_recover) = tokio::sync::mpsc::unbounded_channel();
     heartbeats.spawn(heartbeat::run(Arc::clone(&worker), recover));
     looking.spawn(Arc::clone(&worker).keep_looking());
+    looking.spawn(Arc::clone(&worker).keep_tidy());
     // One request goes on while other things happen: to give it up would lose what is on its way in the answer, and the
     // server offers that again only when the offer's time is over.
     let (came, mut by_broker) = tokio::sync::mpsc::unbounded_channel();

@@ -16,7 +16,7 @@ use super::context::Context;
 use super::serving::{self, Second};
 use super::working;
 use crate::app::Settings;
-use crate::config::{ClientConfig, Offers, ServerConfig, WorkerConfig};
+use crate::config::{ClientConfig, NodePublisher, Offers, ServerConfig, WorkerConfig};
 use crate::domain::fleet::DEFAULT_FLEET;
 use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
@@ -81,6 +81,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
 
     let (end_worker, halt) = watch::channel(Halt::No);
     let worker = WorkerConfig {
+        publisher: NodePublisher::Native,
         client: ClientConfig { url: url.clone(), token: Some(Token::new(&place.token)?) },
         node: "dev".into(),
         fleet: DEFAULT_FLEET.into(),

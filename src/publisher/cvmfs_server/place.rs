@@ -1,6 +1,6 @@
 //! Directories and what lies in them, by handle and name: no symbolic link is ever followed, whoever made it.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -85,7 +85,7 @@ fn names(directory: BorrowedFd<'_>) -> nix::Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in listed.iter() {
         let entry = entry?;
-        let name = entry.file_name();
+        let name: &CStr = entry.file_name();
         if !matches!(name.to_bytes(), b"." | b"..") {
             names.push(name.to_owned());
         }

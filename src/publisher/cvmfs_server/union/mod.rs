@@ -39,11 +39,12 @@ const LONGEST_TARGET: usize = 4095;
 const BUFFER: usize = 256 * 1024;
 
 /// Who owns what is put.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ownership {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ownership {
     /// Whom the entry names: only root can.
     Keep,
     /// The repository's owner.
+    #[default]
     Owner,
 }
 
