@@ -82,6 +82,9 @@ pub(super) struct Change {
     pub(super) kind: Kind,
     /// A directory that differs from before in its time alone, as one does in which a file was made and removed again.
     pub(super) only_mtime: bool,
+    /// A file with several names that was written, or linked once more: an overlay takes it out of its group of hard links,
+    /// and `cvmfs_server` then refuses to publish.
+    pub(super) breaks_links: bool,
     /// What is there now; `None` where it was removed.
     pub(super) now: Option<State>,
 }
@@ -174,18 +177,24 @@ impl Layers {
             Some(old) if old.is_dir() => Look::All,
             _ => Look::New,
         });
+        let breaks_links = match (&old, &now) {
+            (Some(old), Some(now)) if !old.is_dir() && old.nlink() > 1 => {
+                !now.is_dir() && lstat(&place(&self.upper, path))?.is_some()
+            }
+            _ => false,
+        };
         let (kind, only_mtime) = match (&old, &now) {
             (None, None) => return Ok((None, None)),
             (None, Some(_)) => (Kind::Added, false),
             (Some(_), None) => (Kind::Removed, false),
             (Some(old), Some(now)) => match self.difference(path, old, now)? {
-                Difference::None => return Ok((None, below)),
+                Difference::None if !breaks_links => return Ok((None, below)),
                 Difference::Mtime => (Kind::Modified, now.is_dir()),
-                Difference::Other => (Kind::Modified, false),
+                _ => (Kind::Modified, false),
             },
         };
         let now = now.map(|now| state(&merged, &now)).transpose()?;
-        Ok((Some(Change { path: path.clone(), kind, only_mtime, now }), below))
+        Ok((Some(Change { path: path.clone(), kind, only_mtime, breaks_links, now }), below))
     }
 
     /// Tells whether a directory of the lower layer was moved here (mount option `redirect_dir`). Only root can see that;

@@ -1,5 +1,6 @@
 //! Tests of the publisher that drives `cvmfs_server`, on overlays of their own.
 
+mod random;
 mod union;
 mod upper;
 

@@ -107,3 +107,28 @@ fn attributes_count_and_so_do_links() {
         assert_eq!(overlay.shown(), ["M /d/e/f", "A /keep/second"]);
     }
 }
+
+#[test]
+fn a_file_with_several_names_that_is_written_is_named() {
+    let links = |lower: &Path| {
+        fill(lower);
+        let mut union = Union::open(lower, ownership(), owner()).unwrap();
+        for (name, target) in [("keep/one", "keep/file"), ("d/two", "d/file")] {
+            union.link(&path(name), &path(target)).unwrap();
+        }
+        union.settle().unwrap();
+    };
+    let Some(overlay) = overlay(links) else { return };
+    let broken = || {
+        let changes = overlay.changes();
+        changes.iter().filter(|change| change.breaks_links).map(|change| change.path.to_string()).collect::<Vec<_>>()
+    };
+    let mut union = overlay.union();
+    assert!(union.remove(&path("d/two")).unwrap());
+    assert_eq!(broken(), [""; 0]);
+    // As it was, but a file of its own.
+    put_file(&mut union, "keep/one", "1").unwrap();
+    assert_eq!(broken(), ["keep/one"]);
+    union.link(&path("third"), &path("d/file")).unwrap();
+    assert_eq!(broken(), ["d/file", "keep/one"]);
+}
