@@ -11,6 +11,7 @@ mod hostile;
 mod kill;
 mod mount;
 mod predecessor;
+mod publisher_node;
 mod race;
 #[cfg(feature = "crash-points")]
 mod simulation;

@@ -74,6 +74,8 @@ impl Lab {
             kill(me, Signal::SIGKILL).unwrap();
         }
         while is("hang") {
+            // For a test that waits for this.
+            fs::write(self.root.join("faults/met"), point).unwrap();
             pause();
         }
     }

@@ -8,6 +8,7 @@ mod real;
 #[path = "../../bin/standin_cvmfs_server/signature.rs"]
 mod signature;
 mod web;
+mod wire;
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -22,12 +23,15 @@ use conveyor::cvmfs::http::HttpBase;
 use conveyor::cvmfs::keys;
 use conveyor::cvmfs::reader::{Expiry, Reader};
 use conveyor::cvmfs::stratum0::Stratum0;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reqwest::blocking::{RequestBuilder, Response};
 use serde_json::{Value, json};
 
 use crate::harness::{Place, Run, missing, until};
 
 pub(crate) use web::Web;
+pub(crate) use wire::{Fault, Wire};
 
 /// What kind of node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,27 +268,52 @@ impl Site {
         }
     }
 
-    /// Whether receivers stand still in the middle of a commit, until this is taken back.
+    /// Whether publishes stand still in the middle of a commit, until this is taken back: the receiver, or where there is no
+    /// gateway, `cvmfs_swissknife`.
     pub(crate) fn stop_commits(&self, stop: bool) {
-        match self.gateway() {
-            Gateway::StandIn(gateway) => gateway.stop_commits(stop),
-            Gateway::Real(_) => self.web.hold_receivers(stop),
+        match &self.gateway {
+            Some(Gateway::StandIn(gateway)) => gateway.stop_commits(stop),
+            Some(Gateway::Real(_)) => self.web.hold(stop.then_some("cvmfs_receiver")),
+            None if self.setup.real => self.web.hold(stop.then_some("cvmfs_swissknif")),
+            None => self.fault("publish", if stop { "hang-before-flip" } else { "" }),
         }
+    }
+
+    pub(crate) fn until_commit_is_stopped(&self) {
+        until("a commit stands still", || {
+            let stands = match &self.gateway {
+                Some(Gateway::StandIn(gateway)) => gateway.is_in_commit(),
+                None if !self.setup.real => self.place.path().join("faults/met").exists(),
+                _ => self.web.held() > 0,
+            };
+            stands.then_some(())
+        });
+    }
+
+    /// Kills all processes that publish into the repository, with all they started.
+    pub(crate) fn kill_publishers(&self) {
+        let is_publisher = |words: &str| {
+            let of_ours = words.contains(&self.name);
+            of_ours && (words.contains("cvmfs_server") || words.contains("cvmfs_swissknife"))
+        };
+        until("the publishers are dead", || {
+            let processes = fs::read_dir("/proc").unwrap().flatten();
+            let mut left = 0;
+            for process in processes {
+                let Ok(id) = process.file_name().to_string_lossy().parse::<i32>() else { continue };
+                let words = fs::read(process.path().join("cmdline")).unwrap_or_default();
+                if is_publisher(&String::from_utf8_lossy(&words)) {
+                    left += 1;
+                    let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
+                }
+            }
+            (left == 0).then_some(())
+        });
     }
 
     /// Whether the stand-in's gateway has a payload that is not committed yet.
     pub(crate) fn has_payload(&self) -> bool {
         matches!(self.gateway(), Gateway::StandIn(gateway) if gateway.has_payload())
-    }
-
-    pub(crate) fn until_commit_is_stopped(&self) {
-        until("a commit stands still", || {
-            let stands = match self.gateway() {
-                Gateway::StandIn(gateway) => gateway.is_in_commit(),
-                Gateway::Real(_) => self.web.held() > 0,
-            };
-            stands.then_some(())
-        });
     }
 }
 

@@ -1,8 +1,8 @@
 //! The web server of a stratum 0, which can be down, and can keep who asks for the manifest waiting.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,10 +21,10 @@ pub(crate) struct Web {
     hold: Arc<Hold>,
 }
 
-/// Keeps requests for a manifest waiting, while there is a process called so.
+/// Keeps requests for a manifest waiting, while there is a process of a name.
 #[derive(Default)]
 struct Hold {
-    armed: AtomicBool,
+    name: Mutex<Option<&'static str>>,
     waiting: AtomicUsize,
 }
 
@@ -60,15 +60,16 @@ impl Web {
 
     /// Up, whether it is down or not.
     pub(crate) fn up_again(&mut self) {
-        self.hold_receivers(false);
+        self.hold(None);
         if self.runtime.is_none() {
             self.up();
         }
     }
 
-    /// From now on receivers that ask for a manifest, as they do first in a commit, wait for the answer.
-    pub(crate) fn hold_receivers(&self, hold: bool) {
-        self.hold.armed.store(hold, Ordering::SeqCst);
+    /// From now on, while there is a process of this name (its first 15 bytes), whoever asks for a manifest waits: a
+    /// receiver does so first in a commit.
+    pub(crate) fn hold(&self, name: Option<&'static str>) {
+        *self.hold.name.lock().unwrap() = name;
     }
 
     /// How many wait.
@@ -79,16 +80,17 @@ impl Web {
 
 impl Drop for Web {
     fn drop(&mut self) {
-        self.hold_receivers(false);
+        self.hold(None);
         self.down();
     }
 }
 
 async fn held(State(hold): State<Arc<Hold>>, request: Request, next: Next) -> Response {
     let is_manifest = request.uri().path().ends_with("/.cvmfspublished");
-    if is_manifest && hold.armed.load(Ordering::SeqCst) && receiver_runs() {
+    let name = *hold.name.lock().unwrap();
+    if is_manifest && name.is_some_and(runs) {
         hold.waiting.fetch_add(1, Ordering::SeqCst);
-        while hold.armed.load(Ordering::SeqCst) {
+        while hold.name.lock().unwrap().is_some() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         hold.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -96,8 +98,8 @@ async fn held(State(hold): State<Arc<Hold>>, request: Request, next: Next) -> Re
     next.run(request).await
 }
 
-fn receiver_runs() -> bool {
+fn runs(wanted: &str) -> bool {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let name = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-    processes.map(name).any(|name| name == "cvmfs_receiver\n")
+    processes.map(name).any(|name| name.trim() == wanted)
 }
