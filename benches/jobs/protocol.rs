@@ -77,6 +77,8 @@ async fn jobs_per_s(count: usize, settings: Settings, broker: Option<rabbitmq::S
         state_dir: server.directory().join("worker"),
         temp_dir: server.directory().join("tmp"),
         run_as: nix::unistd::geteuid().is_root().then_some(Account { uid: 65534, gid: 65534 }),
+        isolation_required: false,
+        hidden: Vec::new(),
         fetch: FetchLimits::default(),
         broker,
         repositories: None,

@@ -6,12 +6,14 @@ pub mod failure;
 mod backup;
 mod broker;
 mod cancel;
+mod changes;
 mod check;
 mod check_config;
 mod check_db;
 mod context;
 mod dev;
 mod ended;
+mod gateway;
 mod list;
 mod logging;
 mod logs;
@@ -100,6 +102,8 @@ enum Command {
     List(list::ListArgs),
     /// Print what a job's payload said
     Logs(logs::LogsArgs),
+    /// Print the paths that a job changed
+    Changes(changes::ChangesArgs),
     /// Stop jobs that are not published yet
     Cancel(cancel::CancelArgs),
     /// Try jobs again that ended without success
@@ -111,6 +115,11 @@ enum Command {
     Resolve(resolve::ResolveArgs),
     /// Show the workers, and which repositories nobody serves
     Workers(workers::WorkersArgs),
+    /// Show who may publish where on the gateways of this node, and take leases away
+    Leases(gateway::leases::LeasesArgs),
+    /// Look at a CernVM-FS gateway, and empty it before its restart
+    #[command(subcommand)]
+    Gateway(gateway::GatewayCommand),
     /// Run the server, which keeps and distributes the jobs
     Server(server::ServerArgs),
     /// Run a worker, which carries out jobs on a publisher
@@ -167,11 +176,14 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(args, &context).await,
         Command::List(args) => list::run(args, &context).await,
         Command::Logs(args) => logs::run(args, &context).await,
+        Command::Changes(args) => changes::run(args, &context).await,
         Command::Cancel(args) => cancel::run(args, &context).await,
         Command::Retry(args) => retry::run(args, &context).await,
         Command::Token(command) => token::run(command, &context).await,
         Command::Resolve(args) => resolve::run(args, &context).await,
         Command::Workers(args) => workers::run(args, &context).await,
+        Command::Leases(args) => gateway::leases::run(args, &context).await,
+        Command::Gateway(command) => gateway::run(command, &context).await,
         Command::Server(args) => server::run(args, &context).await,
         Command::Worker(args) => worker::run(args, &context).await,
         Command::Dev(args) => dev::run(args, &context).await,

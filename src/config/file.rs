@@ -90,6 +90,7 @@ pub(super) struct WorkerTable {
     pub(super) repositories_dir: Setting<PathBuf>,
     pub(super) keys_dir: Setting<PathBuf>,
     pub(super) run_as: Setting<String>,
+    pub(super) isolation: Setting<String>,
     pub(super) offers: Setting<String>,
     pub(super) publisher: Setting<String>,
     pub(super) repositories: Option<Vec<RepositoryName>>,

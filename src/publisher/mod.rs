@@ -5,6 +5,7 @@
 
 pub mod cvmfs_server;
 pub mod gateway;
+pub mod mounts;
 pub mod native;
 
 use std::collections::BTreeMap;
@@ -88,6 +89,47 @@ pub struct Owner {
     pub uid: u32,
     /// Numeric group.
     pub gid: u32,
+}
+
+/// Something that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is about, in a few words: `repository NAME`.
+    pub what: String,
+    /// How it stands.
+    pub state: FindingState,
+    /// What was found.
+    pub text: String,
+    /// The next step, where one is needed.
+    pub hint: Option<String>,
+}
+
+/// How something stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FindingState {
+    /// As it should be.
+    Good,
+    /// It will do, for now or not for all.
+    Warning,
+    /// It will not do.
+    Missing,
+}
+
+impl Finding {
+    /// Something that is as it should be.
+    pub fn good(what: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { what: what.into(), state: FindingState::Good, text: text.into(), hint: None }
+    }
+
+    /// Something that will do, and what would be better.
+    pub fn warning(what: impl Into<String>, text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), state: FindingState::Warning, text: text.into(), hint: Some(hint.into()) }
+    }
+
+    /// Something that will not do, and the next step.
+    pub fn missing(what: impl Into<String>, text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), state: FindingState::Missing, text: text.into(), hint: Some(hint.into()) }
+    }
 }
 
 /// Why a publisher could not do what was asked.
@@ -226,6 +268,11 @@ pub trait Publisher: Send + Sync {
     /// What is wrong with a repository on this node, so that no batch can run there until it is repaired.
     fn fault(&self, _repository: &RepositoryName) -> Option<String> {
         None
+    }
+
+    /// Looks whether it has what it needs on this machine, for a person who sets it up: one finding for each thing.
+    fn check(&self) -> Vec<Finding> {
+        Vec::new()
     }
 
     /// The repositories that it could publish into now; nothing where it cannot tell.

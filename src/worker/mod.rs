@@ -5,11 +5,13 @@
 
 mod about;
 mod batch;
+mod changes;
 mod drain;
 mod failure;
 mod fence;
 mod heartbeat;
 mod held;
+mod isolation;
 mod log;
 mod offers;
 mod recover;
@@ -36,6 +38,7 @@ use drain::Draining;
 pub use drain::Halt;
 pub use failure::WorkerError;
 use held::Held;
+pub use isolation::try_isolation;
 use offers::{Came, Receipt};
 
 /// What a worker is told.
@@ -53,6 +56,11 @@ pub struct WorkerSettings {
     pub temp_dir: PathBuf,
     /// The account that scripts run as; needed where the worker is root.
     pub run_as: Option<Account>,
+    /// Whether the worker must not run where it cannot isolate scripts. In a repository that everybody on the machine sees
+    /// no script runs without isolation in any case.
+    pub isolation_required: bool,
+    /// Files and directories that no script may see, besides the worker's own and the publisher's.
+    pub hidden: Vec<PathBuf>,
     /// What a download may cost.
     pub fetch: FetchLimits,
     /// Where offers come from; the server is asked for them where there is no broker.
@@ -106,6 +114,8 @@ struct Worker {
     publisher: Arc<dyn Publisher>,
     fetcher: Fetcher,
     settings: WorkerSettings,
+    /// Whether this host can isolate scripts.
+    isolates: bool,
     instance: InstanceId,
     held: Held,
     slots: Arc<Semaphore>,
@@ -128,6 +138,7 @@ pub async fn run(
 ) -> Result<Ended, WorkerError> {
     let _lock = lock(&settings.state_dir)?;
     clear(&settings.temp_dir)?;
+    let isolates = isolation::available(&settings).await?;
     let worker = Arc::new(Worker {
         client,
         publisher,
@@ -140,6 +151,7 @@ pub async fn run(
         served: about::Served::default(),
         draining: Draining::default(),
         registered: watch::Sender::new(false),
+        isolates,
         settings,
     });
     worker.look().await;

@@ -268,19 +268,24 @@ async fn run_script(
         Payload::Script { args, .. } => args.as_slice(),
         _ => &[],
     };
-    let run_as = worker.settings.run_as;
+    let settings = worker.settings.clone();
     let temporary = file.with_file_name("tmp");
     let (program, home) = (file.clone(), temporary.clone());
-    let (mut transaction, workspace) = blocking(move || {
+    let (mut transaction, workspace, run_as) = blocking(move || {
         let io = |source| PublisherError::Io { what: "prepare the script".into(), source };
         std::fs::create_dir(&home).map_err(io)?;
         let workspace = transaction.check_out()?;
-        for tree in [&program, &home, &workspace.root] {
+        let run_as = settings.account(&workspace);
+        // What everybody sees belongs to somebody already, and a new owner would copy each file up.
+        let copy = Some(&workspace.root).filter(|_| workspace.live.is_none());
+        for tree in [&program, &home].into_iter().chain(copy) {
             give_tree(tree, run_as).map_err(io)?;
         }
-        Ok((transaction, workspace))
+        Ok((transaction, workspace, run_as))
     })
     .await?;
+    let isolated = worker.isolates || workspace.live.is_some();
+    let confinement = isolated.then(|| worker.settings.confinement(&workspace));
 
     let script = ScriptRun {
         run_id: uuid::Uuid::now_v7(),
@@ -301,6 +306,7 @@ async fn run_script(
         output_limit: OUTPUT_LIMIT,
         run_as: run_as.map(|account| (account.uid.into(), account.gid.into())),
         allow_root: false,
+        confinement,
     };
     let cancel = CancellationToken::new();
     let mut running = std::pin::pin!(script::run(script, &cancel, log.sink()));
@@ -354,7 +360,8 @@ async fn stopped(stop: &mut watch::Receiver<Stop>) {
 
 /// Gives a file, or a directory and all in it, to the account that will write there; links are not followed.
 fn give_tree(root: &Path, run_as: Option<Account>) -> std::io::Result<()> {
-    let Some(Account { uid, gid }) = run_as else { return Ok(()) };
+    // Nobody else could give anything away, and its scripts run as itself.
+    let Some(Account { uid, gid }) = run_as.filter(|_| nix::unistd::geteuid().is_root()) else { return Ok(()) };
     for entry in walkdir::WalkDir::new(root) {
         std::os::unix::fs::lchown(entry?.path(), Some(uid), Some(gid))?;
     }

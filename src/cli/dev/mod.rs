@@ -16,7 +16,7 @@ use super::context::Context;
 use super::serving::{self, Second};
 use super::working;
 use crate::app::Settings;
-use crate::config::{ClientConfig, NodePublisher, Offers, ServerConfig, WorkerConfig};
+use crate::config::{ClientConfig, Isolation, NodePublisher, Offers, ServerConfig, WorkerConfig};
 use crate::domain::fleet::DEFAULT_FLEET;
 use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
@@ -91,6 +91,9 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         repositories_dir: place.repositories_dir(),
         keys_dir: place.keys_dir(),
         run_as: None,
+        isolation: Isolation::Preferred,
+        // Jobs, payloads, and the token that opens everything.
+        secrets: vec![place.state.clone()],
         offers: Offers::Http,
         repositories: None,
         drain_timeout: Duration::ZERO,

@@ -26,6 +26,12 @@ impl Site {
         PublisherError::Io { what: format!("{what} ({})", self.name), source: std::io::Error::other(error) }
     }
 
+    /// Whether it is published through a gateway, which answers and has a key for us.
+    pub(super) fn gateway_answers(&self, settings: &Settings) -> Result<bool, PublisherError> {
+        let Some(gateway) = self.gateway(settings)? else { return Ok(false) };
+        gateway.leases().map(|_| true).map_err(|error| self.gateway_failed("ask the gateway", error))
+    }
+
     /// The lease of the transaction that is open: `cvmfs_server` keeps its token as long.
     pub(super) fn lease(&self, settings: &Settings) -> Result<Option<Lease>, PublisherError> {
         let Some(gateway) = self.gateway(settings)? else { return Ok(None) };

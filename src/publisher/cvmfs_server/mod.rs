@@ -13,11 +13,12 @@
 //! * Its mount is used for staging only. After a publish it may show the revision before.
 //! * No value of a user reaches a command line ([`words`]).
 
-#[allow(dead_code, reason = "the driver that calls it comes with the next commits")]
-mod checks;
+mod check;
 mod command;
 mod effective;
 mod in_use;
+#[allow(dead_code, reason = "the driver that calls it comes with the next commits")]
+mod inspect;
 mod journal;
 mod lease;
 mod open;
@@ -52,7 +53,7 @@ use site::Site;
 use crate::cvmfs::reader::Expiry;
 use crate::cvmfs::settings::Upstream;
 use crate::domain::names::{LeasePath, RepositoryName};
-use crate::publisher::{Evidence, Publisher, PublisherError, Transaction};
+use crate::publisher::{Evidence, Finding, Publisher, PublisherError, Transaction, mounts};
 
 /// Publishes by this node's `cvmfs_server`.
 #[derive(Debug, Clone)]
@@ -120,6 +121,18 @@ impl CvmfsServer {
         Self { node: Arc::new(Node { settings, held: Mutex::default(), faults: Mutex::default() }) }
     }
 
+    /// Refuses a process outside of the machine's mount namespace: its publishes would hang when their revision is there.
+    pub fn refuse_other_namespace() -> Result<(), String> {
+        match mounts::shares_mounts_with_init() {
+            Ok(Some(false)) => Err(format!(
+                "this process has a mount namespace of its own, in which a publish hangs; {}",
+                check::NAMESPACE_HINT
+            )),
+            // Where it cannot be told, a publish that hangs is ended, and the node is told to be at fault.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     fn hold(&self, repository: &RepositoryName) -> Option<Hold> {
         let mut held = self.node.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.insert(repository.clone()).then(|| Hold { node: Arc::clone(&self.node), repository: repository.clone() })
@@ -178,6 +191,10 @@ impl Publisher for CvmfsServer {
 
     fn fault(&self, repository: &RepositoryName) -> Option<String> {
         self.node.faults.lock().unwrap_or_else(PoisonError::into_inner).get(repository).cloned()
+    }
+
+    fn check(&self) -> Vec<Finding> {
+        check::check(self)
     }
 
     fn kind(&self) -> &'static str {

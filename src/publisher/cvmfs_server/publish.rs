@@ -191,7 +191,9 @@ fn find(site: &Site, mark: Mark, key: &str) -> Result<Revision, PublisherError> 
         let found = site.look(mark, key);
         match found {
             Ok(Some(revision)) => return Ok(revision),
-            Ok(None) | Err(PublisherError::Format { .. }) if began.elapsed() < LATE => std::thread::sleep(LOOK),
+            Ok(None) | Err(PublisherError::Format { .. } | PublisherError::Io { .. }) if began.elapsed() < LATE => {
+                std::thread::sleep(LOOK)
+            }
             Ok(None) => {
                 let why = format!("cvmfs_server reported success, and {key} is not in the history");
                 return Err(PublisherError::Unusable { repository: site.name.clone(), why });

@@ -160,7 +160,7 @@ impl Refusal {
                 Self::Publishing,
             ),
             (&["is already in use."], Self::TagUsed),
-            (&["is expired"], Self::WhitelistExpired),
+            (&["is expired", "expired whitelist"], Self::WhitelistExpired),
             (&["gateway key missing"], Self::GatewayKeyMissing),
             (&["invalid_hmac", "invalid_key", "cannot parse session token"], Self::GatewayKeyRefused),
             (&["invalid lease", "invalid_token", "lease_expired"], Self::LeaseOver),
@@ -370,6 +370,7 @@ mod tests {
         (Transaction, 1, "", "Invocation error: transaction: unrecognized parameter '-Q'", "cvmfs_server_usage", false),
         (Transaction, 1, "", "Permission error: No write permission to repository", "not_owner", false),
         (Transaction, 5, "", "cannot load whitelist [failed to download whitelist]", "web_server_down", true),
+        (Transaction, 5, "", "cannot load whitelist [expired whitelist]", "whitelist_expired", false),
         (Transaction, 22, "", "Repository whitelist for test.example.org is expired", "whitelist_expired", false),
         (
             Transaction,

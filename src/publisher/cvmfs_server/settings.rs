@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::publisher::Owner;
+
 /// What the history shows of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mark {
@@ -24,6 +26,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// Who owns what is published.
     pub ownership: super::Ownership,
+    /// Whom scripts run as in repositories that belong to root: never as root. They cannot change what belongs to root then.
+    pub run_as: Option<Owner>,
     /// What the history shows of a batch.
     pub mark: Mark,
     /// How long opening or aborting a transaction may take.
@@ -48,6 +52,7 @@ impl Settings {
             config_dir: "/etc/cvmfs".into(),
             state_dir: state_dir.into(),
             ownership: super::Ownership::default(),
+            run_as: None,
             mark: Mark::default(),
             short_limit: Duration::from_secs(300),
             publish_limit: Duration::from_secs(4 * 3600),

@@ -12,7 +12,7 @@ use super::settings::Settings;
 use super::site::Site;
 use super::words::Word;
 use crate::crash;
-use crate::publisher::PublisherError;
+use crate::publisher::{PublisherError, mounts};
 
 /// How long a publish that is none of our processes may hold its lock until we say so.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -108,8 +108,20 @@ fn noted_at(journal: &Journal) -> u64 {
     since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// Who holds the repository's mounts in another mount namespace: with them, mounting anew waits for ever.
+pub(super) fn holders(site: &Site) -> Result<Vec<String>, PublisherError> {
+    let found = mounts::holders(&[site.node.union.clone(), site.lower()]);
+    let found = found.map_err(failed(site, "look who holds its mounts"))?;
+    Ok(found.iter().map(ToString::to_string).collect())
+}
+
 /// Runs `abort -f`, which also mounts the repository anew. It never takes back a revision.
 pub(super) fn abort(settings: &Settings, site: &Site, journal: &Journal, key: &str) -> Result<(), PublisherError> {
+    let holders = holders(site)?;
+    if !holders.is_empty() {
+        let holder = format!("its mounts on this node are held by {}: end these processes", holders.join("; "));
+        return Err(PublisherError::Busy { repository: site.name.clone(), holder });
+    }
     let call = Call {
         program: &settings.command,
         command: Subcommand::Abort,

@@ -11,6 +11,7 @@ use nix::unistd::{Uid, User};
 
 use super::Mark;
 use super::journal::Lock;
+use crate::cvmfs::Error;
 use crate::cvmfs::http::HttpBase;
 use crate::cvmfs::keys;
 use crate::cvmfs::reader::{Expiry, Reader};
@@ -91,14 +92,24 @@ impl Site {
 
     /// Reads the repository as clients get it.
     pub(super) fn reader(&self, expiry: Expiry) -> Result<Reader, PublisherError> {
-        let failed = |source: crate::cvmfs::Error| PublisherError::Format {
-            repository: self.name.clone(),
-            what: format!("read it at {}", self.node.url),
-            source: Box::new(source),
-        };
+        let failed = |error| self.unreadable(format!("read it at {}", self.node.url), error);
         let key = keys::load_public(&self.keys, self.name.as_str()).map_err(failed)?;
         let base = HttpBase::new(&self.node.url).map_err(failed)?;
         Reader::open(Box::new(base), self.name.as_str(), &[key], expiry).map_err(failed)
+    }
+
+    /// An error of reading it. What the network did passes; what is wrong with the repository does not.
+    fn unreadable(&self, what: String, error: Error) -> PublisherError {
+        let repository = self.name.clone();
+        match error {
+            Error::Io { .. } => {
+                PublisherError::Io { what: format!("{what} ({repository})"), source: io::Error::other(error) }
+            }
+            Error::Untrusted { .. } | Error::Expired { .. } | Error::Unsupported(_) | Error::Key { .. } => {
+                PublisherError::Unusable { repository, why: error.to_string() }
+            }
+            error => PublisherError::Format { repository, what, source: Box::new(error) },
+        }
     }
 
     /// What the history of an open reader says of a batch.
@@ -107,11 +118,7 @@ impl Site {
             Mark::Tag => reader.tag(key),
             Mark::Description => reader.tags().map(|tags| tags.into_iter().find(|tag| tag.description.trim() == key)),
         };
-        let tag = tag.map_err(|source| PublisherError::Format {
-            repository: self.name.clone(),
-            what: format!("look for {key} in its history"),
-            source: Box::new(source),
-        })?;
+        let tag = tag.map_err(|error| self.unreadable(format!("look for {key} in its history"), error))?;
         Ok(tag.map(|tag| Revision { number: tag.revision, root_hash: tag.root_hash.to_string() }))
     }
 

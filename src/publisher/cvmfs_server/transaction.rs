@@ -18,7 +18,7 @@ use crate::cvmfs::settings::Upstream;
 use crate::domain::names::LeasePath;
 use crate::domain::progress::Counters;
 use crate::domain::tree::{ChangedPath, EntryKind, EntryMeta, EntryPath};
-use crate::publisher::{Published, PublisherError, Revision, Transaction, Workspace};
+use crate::publisher::{Owner, Published, PublisherError, Revision, Transaction, Workspace};
 
 /// A transaction of ours.
 pub(super) struct OpenTransaction {
@@ -71,6 +71,14 @@ impl OpenTransaction {
             began: Timestamp::now(),
             opening,
             is_over: false,
+        }
+    }
+
+    /// Whom scripts run as: the repository's owner, where that is not root.
+    fn script_account(&self) -> Owner {
+        match self.hold.node.settings.run_as {
+            Some(account) if self.site.owner.uid == 0 => account,
+            _ => self.site.owner,
         }
     }
 
@@ -184,9 +192,13 @@ impl Transaction for OpenTransaction {
 
     fn check_out(&mut self) -> Result<Workspace, PublisherError> {
         let scope = self.scope.clone();
+        let account = self.script_account();
         let union = self.open_union()?;
         union.make_directories(&scope)?;
         union.settle()?;
+        if account != self.site.owner {
+            self.open_union()?.give(&scope, account)?;
+        }
         let node = &self.site.node;
         let settings = &self.hold.node.settings;
         let mut secret = vec![node.spool.clone(), self.site.keys.clone(), settings.state_dir.clone()];
@@ -200,13 +212,25 @@ impl Transaction for OpenTransaction {
             writable: node.union.join(scope),
             secret,
             mounts,
-            live: Some(self.site.owner),
+            live: Some(account),
         })
     }
 
     fn check_in(&mut self) -> Result<(), PublisherError> {
-        // It was written in place.
-        Ok(())
+        // It was written in place. What it made for an account of its own is the repository's owner's from now on.
+        let (account, owner) = (self.script_account(), self.site.owner);
+        if account == owner {
+            return Ok(());
+        }
+        let mut theirs = vec![self.scope.clone()];
+        super::upper::changes(&self.layers(), &mut |change| {
+            if change.now.as_ref().is_some_and(|now| now.uid == account.uid) {
+                theirs.push(change.path);
+            }
+            Ok(())
+        })?;
+        let union = self.open_union()?;
+        theirs.iter().try_for_each(|path| union.give(path, owner))
     }
 
     fn settle(&mut self) -> Result<(), PublisherError> {

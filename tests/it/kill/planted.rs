@@ -63,7 +63,7 @@ fn entry(path: &str) -> Entry {
 }
 
 fn succeeded(made: &Revision) -> JobState {
-    JobState::Succeeded { revision: made.number, root_hash: made.root_hash.clone() }
+    JobState::Succeeded { revision: made.number, root_hash: made.root_hash.clone(), unchanged: false }
 }
 
 /// Publishes one file as a batch of its own, behind Conveyor's back.

@@ -1,6 +1,7 @@
 //! Tests of the publisher that drives `cvmfs_server`, on overlays of their own.
 
-mod checks;
+mod inspect;
+
 mod random;
 mod union;
 mod upper;

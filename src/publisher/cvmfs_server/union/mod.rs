@@ -15,9 +15,9 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, renameat};
 use nix::libc;
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, futimens, mkdirat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, linkat, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, geteuid, linkat, symlinkat, unlinkat};
 
 use crate::cvmfs::catalog::join;
 use crate::cvmfs::edit::MARKER;
@@ -188,6 +188,25 @@ impl Union {
     /// Makes the directories that are missing on a way, and the one that it leads to.
     pub(super) fn make_directories(&mut self, path: &EntryPath) -> Result<(), PublisherError> {
         self.reach(path).map(drop)
+    }
+
+    /// Gives an entry to an account. Nothing is left in it that would let others act as that.
+    pub(super) fn give(&mut self, path: &EntryPath, to: Owner) -> Result<(), PublisherError> {
+        const ACT_AS: u32 = 0o6000;
+        let (uid, gid) = (Some(Uid::from_raw(to.uid)), Some(Gid::from_raw(to.gid)));
+        let (Some((_, name)), Some(above)) = (split(path), path.parent()) else {
+            return fchown(&self.root, uid, gid).map_err(failed(path, "change the owner"));
+        };
+        let Some(parent) = self.descend(&above)? else { return Ok(()) };
+        let Some(there) = look(&parent, name).map_err(failed(path, "look at"))? else { return Ok(()) };
+        fchownat(&parent, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed(path, "change the owner"))?;
+        if there.st_mode & ACT_AS != 0 && (is_file(&there) || is_directory(&there)) {
+            let mode = Mode::from_bits_truncate(there.st_mode & 0o7777 & !ACT_AS);
+            fchmodat(&parent, name, mode, FchmodatFlags::NoFollowSymlink)
+                .or_else(|_| fchmodat(&parent, name, mode, FchmodatFlags::FollowSymlink))
+                .map_err(failed(path, "change"))?;
+        }
+        Ok(())
     }
 
     /// Gives directories the times and permissions that they are to have, which entries put into them have changed.

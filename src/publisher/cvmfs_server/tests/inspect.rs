@@ -2,7 +2,7 @@
 
 use crate::cvmfs::reader::Expiry;
 use crate::cvmfs::tests::support::Sandbox;
-use crate::publisher::cvmfs_server::checks::{Checks, WorldReadable};
+use crate::publisher::cvmfs_server::inspect::{Checks, WorldReadable};
 use crate::publisher::cvmfs_server::upper::{Kind, State};
 
 use super::*;
