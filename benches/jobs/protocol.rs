@@ -1,7 +1,7 @@
 //! Jobs through the whole protocol with a real worker and a publisher that does nothing.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -18,6 +18,15 @@ pub(super) async fn run(
     once: Option<Once>,
     halt: watch::Receiver<Halt>,
 ) -> anyhow::Result<Ended> {
+    let (client, publisher, settings) = parts(config, once)?;
+    Ok(worker::run(client, std::sync::Arc::new(publisher), settings, halt).await?)
+}
+
+/// What a worker is made of.
+pub(super) fn parts(
+    config: WorkerConfig,
+    once: Option<Once>,
+) -> anyhow::Result<(Client, NativePublisher, WorkerSettings)> {
     let client = Client::new(&config.client.url, config.client.token)?;
     let publisher = NativePublisher::new(&config.repositories_dir, &config.keys_dir);
     let settings = WorkerSettings {
@@ -39,7 +48,7 @@ pub(super) async fn run(
         drain_timeout: config.drain_timeout,
         once,
     };
-    Ok(worker::run(client, std::sync::Arc::new(publisher), settings, halt).await?)
+    Ok((client, publisher, settings))
 }
 
 /// The account of this name; `nobody` for a root worker that names none.
