@@ -31,6 +31,7 @@ mod token;
 mod token_lists;
 mod upload;
 mod worker;
+mod worker_check;
 mod workers;
 mod working;
 
@@ -144,7 +145,11 @@ enum Command {
 
 impl Command {
     fn is_daemon(&self) -> bool {
-        matches!(self, Self::Server(_) | Self::Worker(_) | Self::Dev(_))
+        match self {
+            Self::Server(_) | Self::Dev(_) => true,
+            Self::Worker(args) => args.is_daemon(),
+            _ => false,
+        }
     }
 }
 

@@ -1,16 +1,23 @@
-//! `conveyor worker`.
+//! `conveyor worker` and what can be done about one.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::context::Context;
 use super::failure::{NOTHING_CAME, tell};
-use super::{serving, working};
+use super::{serving, worker_check, working};
 use crate::config::WorkerFlags;
 use crate::worker::{Ended, Once};
+
+/// What is done instead of running a worker.
+#[derive(Debug, Subcommand)]
+pub(super) enum WorkerCommand {
+    /// Try everything that the worker needs on this machine, and say what is missing: exit code 1 if something is
+    Check(worker_check::CheckArgs),
+}
 
 /// Arguments of `conveyor worker`.
 #[derive(Debug, Args)]
@@ -39,9 +46,16 @@ pub(super) struct WorkerArgs {
     /// With --once, how long to wait for a batch; exit code 75 where none came [default: for ever]
     #[arg(long, value_name = "SECONDS", requires = "once")]
     wait: Option<u64>,
+    #[command(subcommand)]
+    command: Option<WorkerCommand>,
 }
 
 impl WorkerArgs {
+    /// Whether a worker runs.
+    pub(super) fn is_daemon(&self) -> bool {
+        self.command.is_none()
+    }
+
     fn flags(self, context: &Context) -> WorkerFlags {
         if self.job_retries.is_some() {
             tell("note: --job-retries does nothing: each job says how often it is tried (submit --attempts)");
@@ -57,8 +71,14 @@ impl WorkerArgs {
     }
 }
 
-/// Runs the worker until it is told to stop.
-pub(super) async fn run(args: WorkerArgs, context: &Context) -> anyhow::Result<ExitCode> {
+/// Runs the worker until it is told to stop, or one of its commands.
+pub(super) async fn run(mut args: WorkerArgs, context: &Context) -> anyhow::Result<ExitCode> {
+    if let Some(command) = args.command.take() {
+        let config = context.config.worker(&args.flags(context))?;
+        return match command {
+            WorkerCommand::Check(check) => worker_check::run(&check, config, context).await,
+        };
+    }
     let once = args.once.then(|| Once { wait: args.wait.map(Duration::from_secs) });
     let config = context.config.worker(&args.flags(context))?;
     Ok(match working::run(config, once, serving::until_halt()?).await? {

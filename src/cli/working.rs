@@ -22,10 +22,19 @@ pub(super) async fn run(
     once: Option<Once>,
     halt: watch::Receiver<Halt>,
 ) -> anyhow::Result<Ended> {
-    let run_as = account(config.run_as.as_deref())?;
     if let NodePublisher::CvmfsServer(_) = config.publisher {
         CvmfsServer::refuse_other_namespace().map_err(anyhow::Error::msg)?;
     }
+    let (client, publisher, settings) = parts(config, once)?;
+    Ok(worker::run(client, publisher, settings, halt).await?)
+}
+
+/// What a worker is made of.
+pub(super) fn parts(
+    config: WorkerConfig,
+    once: Option<Once>,
+) -> anyhow::Result<(Client, Arc<dyn Publisher>, WorkerSettings)> {
+    let run_as = account(config.run_as.as_deref())?;
     let publisher = publisher(&config, run_as);
     let client = Client::new(&config.client.url, config.client.token)?;
     let settings = WorkerSettings {
@@ -47,7 +56,7 @@ pub(super) async fn run(
         drain_timeout: config.drain_timeout,
         once,
     };
-    Ok(worker::run(client, publisher, settings, halt).await?)
+    Ok((client, publisher, settings))
 }
 
 /// What this node publishes with.

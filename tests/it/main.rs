@@ -5,6 +5,7 @@
 mod batches;
 mod broker;
 mod cli;
+mod escape;
 mod fuzz;
 mod harness;
 mod hostile;

@@ -6,6 +6,7 @@
 //! replaced. `docs/native-publisher.md` has the order of durable steps and what a kill at each of them leaves.
 
 mod changes;
+mod check;
 mod checkin;
 mod checkout;
 mod errors;
@@ -128,6 +129,10 @@ impl Publisher for NativePublisher {
 
     fn kind(&self) -> &'static str {
         "native"
+    }
+
+    fn check(&self) -> Vec<crate::publisher::Finding> {
+        self.look()
     }
 
     /// Those in its directory. One that cannot be read has none: their jobs are better off elsewhere, or later.
