@@ -17,7 +17,6 @@ mod check;
 mod command;
 mod effective;
 mod in_use;
-#[allow(dead_code, reason = "the driver that calls it comes with the next commits")]
 mod inspect;
 mod journal;
 mod lease;
@@ -31,7 +30,6 @@ mod site;
 mod transaction;
 mod union;
 mod upper;
-#[allow(dead_code, reason = "the driver that calls it comes with the next commits")]
 mod verify;
 mod words;
 
@@ -43,6 +41,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use inspect::{Checks, WorldReadable};
 pub use refusal::{Refusal, Said, Subcommand};
 pub use settings::{Mark, Settings};
 pub use union::Ownership;
