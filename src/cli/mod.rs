@@ -30,6 +30,7 @@ mod token;
 mod token_lists;
 mod upload;
 mod worker;
+mod worker_control;
 mod workers;
 mod working;
 
@@ -119,7 +120,7 @@ enum Command {
     Gateway(gateway::GatewayCommand),
     /// Run the server, which keeps and distributes the jobs
     Server(server::ServerArgs),
-    /// Run a worker, which carries out jobs on a publisher
+    /// Run a worker, which carries out jobs on a publisher; or speak to the one that runs here
     Worker(worker::WorkerArgs),
     /// Run server and worker in one, to try things out
     Dev(dev::DevArgs),
@@ -141,7 +142,10 @@ enum Command {
 
 impl Command {
     fn is_daemon(&self) -> bool {
-        matches!(self, Self::Server(_) | Self::Worker(_) | Self::Dev(_))
+        match self {
+            Self::Worker(args) => args.is_daemon(),
+            other => matches!(other, Self::Server(_) | Self::Dev(_)),
+        }
     }
 }
 

@@ -4,17 +4,21 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::context::Context;
 use super::failure::{NOTHING_CAME, tell};
-use super::{serving, working};
+use super::{serving, worker_control, working};
 use crate::config::WorkerFlags;
 use crate::worker::{Ended, Once};
 
 /// Arguments of `conveyor worker`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct WorkerArgs {
+    /// Speak to the worker that runs here, instead of running one
+    #[command(subcommand)]
+    action: Option<WorkerAction>,
     /// Name of this machine among the workers [default: the host's name]
     #[arg(short = 'n', long, visible_alias = "node", value_name = "NAME")]
     worker_name: Option<String>,
@@ -41,7 +45,23 @@ pub(super) struct WorkerArgs {
     wait: Option<u64>,
 }
 
+/// What to do with the worker of this machine.
+#[derive(Debug, Subcommand)]
+enum WorkerAction {
+    /// Show what it does, since when, and what is wrong with this machine
+    Status(worker_control::StatusArgs),
+    /// Take no more, finish what is there, and stay alive; also after a restart
+    Drain(worker_control::DrainArgs),
+    /// Take again, after drain
+    Resume(worker_control::ResumeArgs),
+}
+
 impl WorkerArgs {
+    /// Whether this runs a worker.
+    pub(super) fn is_daemon(&self) -> bool {
+        self.action.is_none()
+    }
+
     fn flags(self, context: &Context) -> WorkerFlags {
         if self.job_retries.is_some() {
             tell("note: --job-retries does nothing: each job says how often it is tried (submit --attempts)");
@@ -57,8 +77,14 @@ impl WorkerArgs {
     }
 }
 
-/// Runs the worker until it is told to stop.
-pub(super) async fn run(args: WorkerArgs, context: &Context) -> anyhow::Result<ExitCode> {
+/// Runs the worker until it is told to stop, or speaks to the one that runs.
+pub(super) async fn run(mut args: WorkerArgs, context: &Context) -> anyhow::Result<ExitCode> {
+    match args.action.take() {
+        Some(WorkerAction::Status(args)) => return worker_control::status(args, context).await,
+        Some(WorkerAction::Drain(args)) => return worker_control::drain(args, context).await,
+        Some(WorkerAction::Resume(args)) => return worker_control::resume(args, context).await,
+        None => {}
+    }
     let once = args.once.then(|| Once { wait: args.wait.map(Duration::from_secs) });
     let config = context.config.worker(&args.flags(context))?;
     Ok(match working::run(config, once, serving::until_halt()?).await? {

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::held::Stop;
+use super::held::{Purpose, Stop};
 use super::log::{AttemptLog, LogOwner};
 use super::stage::{Count, Staged};
 use super::{Worker, failure, fence, stage};
@@ -30,7 +30,12 @@ const NAMED_JOBS: usize = 10;
 
 /// Runs a batch and reports how it ended, unless its claim is lost.
 pub(super) async fn run(worker: Arc<Worker>, batch: BatchId, claim: ClaimReply) {
-    let mut stop = worker.held.insert(batch, claim.token.clone());
+    let purpose = Purpose {
+        repository: claim.repository.clone(),
+        lease_path: claim.lease_path.clone(),
+        jobs: claim.jobs.iter().map(|job| job.spec.id).collect(),
+    };
+    let mut stop = worker.held.insert(batch, claim.token.clone(), purpose);
     let logs: Vec<_> = claim
         .jobs
         .iter()
@@ -166,6 +171,7 @@ async fn attempt(
     let message = message(claim);
     let staged_in = began.elapsed();
     let publishing = worker.draining.publishing();
+    worker.held.publishing(batch);
     let published = tokio::task::spawn_blocking(move || {
         let publishing = Instant::now();
         let settled = match transaction.publish(&message) {

@@ -231,7 +231,9 @@ fn advised(error: GatewayError, enable: bool) -> anyhow::Error {
     let needs_admin = matches!(&error, GatewayError::Refused { reason, .. } if reason == "no_admin_key");
     let error = anyhow::Error::new(error);
     match needs_admin && !enable {
-        true => error.context("not drained; without an admin key: hold the jobs back on the server of Conveyor, then drain --wait-only"),
+        true => error.context(
+            "not drained; without an admin key: hold the jobs back on the server of Conveyor, then drain --wait-only",
+        ),
         false => error,
     }
 }
