@@ -12,6 +12,7 @@ pub mod cvmfs;
 pub mod domain;
 mod file_lock;
 pub mod http;
+mod mountinfo;
 pub mod payload;
 pub mod planted;
 mod processes;

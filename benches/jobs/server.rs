@@ -123,11 +123,7 @@ pub(crate) fn job(number: usize) -> JobSpec {
     JobSpec {
         id: JobId(uuid::Uuid::now_v7()),
         name: format!("job {number}"),
-        work: Work::Publish(Publish {
-            repository: repository(number % REPOSITORIES),
-            lease_path: LeasePath::root(),
-            payload: Payload::Empty,
-        }),
+        work: Work::Publish(Publish::new(repository(number % REPOSITORIES), LeasePath::root(), Payload::Empty)),
         dependencies: Vec::new(),
         priority: 0,
         attempts: 1,

@@ -33,6 +33,11 @@ impl Engine {
                     let hint = "abort the transaction and report the batch as released";
                     return Err(AppError::conflict("deadline_passed", message, hint));
                 }
+                if job.progress.dry_run {
+                    let message = format!("job {} is a dry run, which publishes nothing", member.job_id);
+                    let hint = "abort the transaction and report the batch as unchanged";
+                    return Err(AppError::conflict("dry_run", message, hint));
+                }
                 match job.progress.state {
                     JobState::Running { batch, phase: Phase::Staging, cancel_requested: false, .. } if batch == id => {
                         advance(tx, now, dispatcher, job, &JobEvent::PublishPermitted { base_revision })?;

@@ -51,7 +51,8 @@ impl Engine {
                     }
                 }
                 // The least that one of them may be together: how far a batch that fails was divided already.
-                let together = jobs.iter().map(|(job, _)| job.progress.together(job.spec.alone)).min().unwrap_or(1);
+                let together =
+                    jobs.iter().map(|(job, _)| job.progress.together(job.spec.goes_alone())).min().unwrap_or(1);
                 for (job, reported) in jobs {
                     let jitter = dispatcher.entropy.jitter();
                     let event = event(&batch, together, &job, now, &reported.outcome, jitter)?;
@@ -97,7 +98,11 @@ fn late(tx: &mut Tx<'_>, now: Timestamp, batch: &Batch, outcomes: &[JobOutcome])
         let Some(member) = batch.jobs.iter().find(|member| member.job_id == reported.job_id) else { continue };
         let published = match &reported.outcome {
             Outcome::Succeeded { revision, root_hash, .. } => Some((*revision, root_hash.as_str())),
-            Outcome::Failed { .. } | Outcome::BatchFailed { .. } | Outcome::Busy { .. } | Outcome::Released => None,
+            Outcome::Unchanged { .. }
+            | Outcome::Failed { .. }
+            | Outcome::BatchFailed { .. }
+            | Outcome::Busy { .. }
+            | Outcome::Released => None,
             Outcome::Unknown { .. } => continue,
         };
         let alone = Batch { jobs: vec![*member], ..batch.clone() };
@@ -137,6 +142,18 @@ fn event(
         }
         Outcome::Succeeded { revision, root_hash, outputs } => {
             JobEvent::Succeeded { revision: *revision, root_hash: root_hash.clone(), outputs: outputs.clone() }
+        }
+        Outcome::Unchanged { .. } if permitted => {
+            let message =
+                format!("batch {} was permitted to publish, and reports that there was nothing to publish", batch.id);
+            return Err(AppError::conflict(
+                "permitted",
+                message,
+                "fence, look into the history and report what it says",
+            ));
+        }
+        Outcome::Unchanged { revision, root_hash, outputs } => {
+            JobEvent::Unchanged { revision: *revision, root_hash: root_hash.clone(), outputs: outputs.clone() }
         }
         // Late news of a lost claim: its worker fenced and looked by itself.
         Outcome::Failed { .. } | Outcome::BatchFailed { .. } | Outcome::Busy { .. } | Outcome::Released

@@ -152,7 +152,11 @@ fn accept(
         return Err(AppError::invalid("unknown_dependency", message, "submit that job first or in the same array"));
     }
     let readiness = readiness(known);
-    let first = JobEvent::Submitted { waiting: readiness != Readiness::Met, needs_approval: false };
+    let first = JobEvent::Submitted {
+        waiting: readiness != Readiness::Met,
+        needs_approval: false,
+        dry_run: spec.publish().dry_run,
+    };
     if readiness == Readiness::Met {
         new.rank = dispatcher.rank(spec);
     }

@@ -38,10 +38,13 @@ pub(super) fn remark(job: &JobStanding) -> String {
         }
         JobState::Recovering { node, .. } => format!("waits for node {node}, whose worker was lost"),
         JobState::NeedsOperator { node, reason, .. } => format!("needs an operator (was on {node}): {reason}"),
-        JobState::Succeeded { revision, root_hash } if root_hash.is_empty() => {
+        JobState::Succeeded { revision, root_hash, unchanged: true } => {
+            format!("nothing was published; the repository is at revision {revision} ({root_hash})")
+        }
+        JobState::Succeeded { revision, root_hash, .. } if root_hash.is_empty() => {
             format!("revision {revision}, as an operator said")
         }
-        JobState::Succeeded { revision, root_hash } => format!("revision {revision} ({root_hash})"),
+        JobState::Succeeded { revision, root_hash, .. } => format!("revision {revision} ({root_hash})"),
         JobState::Failed { failure } => failure.message.clone(),
         JobState::Skipped { dependency } => format!("because of job {dependency}"),
     }
@@ -61,7 +64,8 @@ pub(super) fn line(job: &JobStanding) -> Map<String, Value> {
         line.insert("progress".into(), json!(progress));
     }
     match &job.status {
-        JobState::Succeeded { revision, root_hash } => {
+        JobState::Succeeded { revision, root_hash, unchanged } => {
+            line.insert("published".into(), json!(!unchanged));
             line.insert("revision".into(), json!(revision));
             line.insert("root_hash".into(), json!(root_hash));
         }

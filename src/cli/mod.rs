@@ -6,6 +6,7 @@ pub mod failure;
 mod backup;
 mod broker;
 mod cancel;
+mod changes;
 mod check;
 mod check_config;
 mod check_db;
@@ -102,6 +103,8 @@ enum Command {
     List(list::ListArgs),
     /// Print what a job's payload said
     Logs(logs::LogsArgs),
+    /// Print the paths that a job changed
+    Changes(changes::ChangesArgs),
     /// Stop jobs that are not published yet
     Cancel(cancel::CancelArgs),
     /// Try jobs again that ended without success
@@ -177,6 +180,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(args, &context).await,
         Command::List(args) => list::run(args, &context).await,
         Command::Logs(args) => logs::run(args, &context).await,
+        Command::Changes(args) => changes::run(args, &context).await,
         Command::Cancel(args) => cancel::run(args, &context).await,
         Command::Retry(args) => retry::run(args, &context).await,
         Command::Token(command) => token::run(command, &context).await,

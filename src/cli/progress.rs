@@ -100,6 +100,7 @@ fn news(event: &JobEvent) -> String {
         JobEvent::PublishPermitted { .. } => "publishing".into(),
         JobEvent::CancelRequested => "to be cancelled".into(),
         JobEvent::Succeeded { revision, .. } => format!("revision {revision}"),
+        JobEvent::Unchanged { .. } => "nothing was published".into(),
         JobEvent::AttemptFailed { failure, .. } => failure.message.clone(),
         JobEvent::Busy { holder, .. } => holder.clone(),
         JobEvent::WorkerLost { node } => format!("waits for node {node}, whose worker was lost"),

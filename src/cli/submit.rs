@@ -1,5 +1,6 @@
 //! `conveyor submit`.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,8 +12,8 @@ use uuid::Uuid;
 use super::context::Context;
 use super::failure::{FAILED, Usage, tell};
 use super::payload::{Origin, last_segment, parse_old};
-use super::{ended, progress, spec_file, upload};
-use crate::client::{ClientError, Waited};
+use super::{changes, ended, progress, spec_file, upload};
+use crate::client::{Client, ClientError, Waited};
 use crate::domain::digest::{Checksum, Sha256Digest};
 use crate::domain::ids::{JobId, SubmissionId};
 use crate::domain::job::spec::{
@@ -48,7 +49,7 @@ pub(super) struct SubmitArgs {
     #[arg(short, long)]
     payload: Option<String>,
     /// File with one job or an array of jobs as JSON; - is standard input
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["args", "repo", "lease_path", "job_name", "checksum", "deps", "priority", "attempts", "timeout", "alone", "deadline", "labels", "id"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["args", "repo", "lease_path", "job_name", "checksum", "deps", "priority", "attempts", "timeout", "alone", "publish_anyway", "dry_run", "deadline", "labels", "id"])]
     spec: Option<PathBuf>,
     /// Arguments of the script
     #[arg(value_name = "ARG")]
@@ -74,6 +75,12 @@ pub(super) struct SubmitArgs {
     /// Share no publish with other jobs: for a script that should not run a second time because of another job
     #[arg(long)]
     alone: bool,
+    /// Make a revision also where the payload changes nothing
+    #[arg(long, conflicts_with = "dry_run")]
+    publish_anyway: bool,
+    /// Publish nothing; with --wait the paths that would change are printed, each behind A (added), M (modified) or D (removed)
+    #[arg(long)]
+    dry_run: bool,
     /// Give up what is not permitted to publish by then: a time such as 2026-12-24T18:00:00Z, or a span such as 90m or 2h30m
     #[arg(long, value_name = "TIME|SPAN", value_parser = deadline)]
     deadline: Option<Timestamp>,
@@ -135,7 +142,13 @@ impl SubmitArgs {
         let spec = JobSpec {
             id: self.id.unwrap_or_else(|| JobId(Uuid::now_v7())),
             name: self.job_name.clone().filter(|name| !name.is_empty()).unwrap_or(name),
-            work: Work::Publish(Publish { repository, lease_path: self.lease_path.clone(), payload }),
+            work: Work::Publish(Publish {
+                repository,
+                lease_path: self.lease_path.clone(),
+                payload,
+                publish_anyway: self.publish_anyway,
+                dry_run: self.dry_run,
+            }),
             dependencies: ids(&self.deps)?.into_iter().map(dependency).collect(),
             priority: self.priority,
             attempts: self.attempts,
@@ -218,10 +231,19 @@ pub(super) async fn run(args: SubmitArgs, context: &Context) -> anyhow::Result<E
             context.output.line(&format!("submitted {} ({}), {}{again}", job.job_id, spec.name, job.state))?;
         }
     }
-    if args.wait { wait(&reply, &client, context).await } else { Ok(ExitCode::SUCCESS) }
+    if !args.wait {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let dry_runs = jobs.iter().filter(|job| job.publish().dry_run).map(|job| job.id).collect();
+    wait(&reply, &dry_runs, &client, context).await
 }
 
-async fn wait(reply: &SubmitReply, client: &crate::client::Client, context: &Context) -> anyhow::Result<ExitCode> {
+async fn wait(
+    reply: &SubmitReply,
+    dry_runs: &HashSet<JobId>,
+    client: &Client,
+    context: &Context,
+) -> anyhow::Result<ExitCode> {
     let ids: Vec<JobId> = reply.jobs.iter().map(|job| job.job_id).collect();
     // A job that was there before may be of another submission.
     let submission = reply.jobs.iter().all(|job| job.created).then_some(reply.submission_id);
@@ -230,6 +252,9 @@ async fn wait(reply: &SubmitReply, client: &crate::client::Client, context: &Con
     ended.sort_by_key(|job| job.state != StateKind::Succeeded);
     let mut logs = MOST_LOGS;
     for job in &ended {
+        if job.state == StateKind::Succeeded && dry_runs.contains(&job.job_id) {
+            changes::print_dry_run(job.job_id, client, context.output).await?;
+        }
         ended::announce(job, client, context.output, logs > 0).await?;
         if job.state == StateKind::Failed {
             logs = logs.saturating_sub(1);

@@ -44,6 +44,18 @@ impl Client {
         response.bytes().await.map_err(|error| self.unreachable(action, error))
     }
 
+    /// The paths that a job's attempt changes, or would have, as text; the last attempt's where none is named.
+    pub async fn changes(&self, job: JobId, attempt: Option<u32>) -> Result<bytes::Bytes, ClientError> {
+        let action = "read the changed paths";
+        let mut url = self.route(&["jobs", &job.to_string(), "changes"]);
+        if let Some(attempt) = attempt {
+            url.set_query(Some(&format!("attempt={attempt}")));
+        }
+        let build = || Ok(self.request(Method::GET, url.clone()).timeout(Duration::from_secs(120)));
+        let response = self.send(action, Repeat::Always, build).await?;
+        response.bytes().await.map_err(|error| self.unreachable(action, error))
+    }
+
     /// Follows a job's log to the end of the job, from the beginning of one attempt or the current one.
     pub fn follow_log(&self, job: JobId, attempt: Option<u32>) -> LogStream {
         LogStream(Sse::new(

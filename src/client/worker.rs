@@ -91,8 +91,33 @@ impl Client {
         offset: u64,
         piece: Bytes,
     ) -> Result<LogPosition, ClientError> {
-        let action = "store the log";
-        let mut url = self.route(&["batches", &batch.to_string(), "jobs", &job.to_string(), "log"]);
+        self.append("store the log", "log", batch, job, claim, offset, piece).await
+    }
+
+    /// Stores a piece of the list of the paths that a job changes, as [`Client::append_log`].
+    pub async fn append_changes(
+        &self,
+        batch: BatchId,
+        job: JobId,
+        claim: &str,
+        offset: u64,
+        piece: Bytes,
+    ) -> Result<LogPosition, ClientError> {
+        self.append("store the list of changed paths", "changes", batch, job, claim, offset, piece).await
+    }
+
+    #[allow(clippy::too_many_arguments)] // those of its two callers, and which of them it is
+    async fn append(
+        &self,
+        action: &'static str,
+        what: &str,
+        batch: BatchId,
+        job: JobId,
+        claim: &str,
+        offset: u64,
+        piece: Bytes,
+    ) -> Result<LogPosition, ClientError> {
+        let mut url = self.route(&["batches", &batch.to_string(), "jobs", &job.to_string(), what]);
         url.set_query(Some(&format!("offset={offset}")));
         let build = || self.request(Method::PUT, url.clone()).header(CLAIM_HEADER, claim).body(piece.clone());
         match self.call(action, Repeat::Always, build).await {

@@ -22,6 +22,17 @@ pub enum Outcome {
         #[serde(default)]
         outputs: BTreeMap<String, String>,
     },
+    /// Nothing was to be published, so that the permission was never asked for: the repository held all of it already, or
+    /// it was a dry run. Our transaction is gone.
+    Unchanged {
+        /// The revision that it was compared with.
+        revision: u64,
+        /// That revision's root catalog.
+        root_hash: String,
+        /// What the job tells whoever comes after it.
+        #[serde(default)]
+        outputs: BTreeMap<String, String>,
+    },
     /// Not published, and our transaction is gone.
     Failed {
         /// Why.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 /// Why a path was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -176,12 +177,50 @@ impl ChangedPath {
 }
 
 impl fmt::Display for ChangedPath {
-    /// `A path`, `M path` or `D path`.
+    /// `A /path`, `M /path` or `D /path`, in one line that can be read back: what is no printable UTF-8, and the backslash,
+    /// is written as `\x` and two hexadecimal digits a byte.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Added(path) => write!(f, "A /{path}"),
-            Self::Modified(path) => write!(f, "M /{path}"),
-            Self::Removed(path) => write!(f, "D /{path}"),
+        let (word, path) = match self {
+            Self::Added(path) => ('A', path),
+            Self::Modified(path) => ('M', path),
+            Self::Removed(path) => ('D', path),
+        };
+        write!(f, "{word} /")?;
+        for chunk in path.as_bytes().utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if c.is_control() || c == '\\' {
+                    let mut bytes = [0; 4];
+                    c.encode_utf8(&mut bytes).bytes().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
+                } else {
+                    write!(f, "{c}")?;
+                }
+            }
+            chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for ChangedPath {
+    type Err = PathError;
+
+    /// Reads what its `Display` writes.
+    fn from_str(line: &str) -> Result<Self, PathError> {
+        let refuse = |why| PathError { shown: line.chars().take(200).collect(), why };
+        let (word, shown) = line.split_once(" /").ok_or_else(|| refuse("it is no line such as `A /path`"))?;
+        let mut parts = shown.split("\\x");
+        let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+        for part in parts {
+            let digits = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+            bytes.push(digits.ok_or_else(|| refuse("it has a backslash without two hexadecimal digits"))?);
+            bytes.extend_from_slice(&part.as_bytes()[2..]);
+        }
+        let path = EntryPath::new(&bytes)?;
+        match word {
+            "A" => Ok(Self::Added(path)),
+            "M" => Ok(Self::Modified(path)),
+            "D" => Ok(Self::Removed(path)),
+            _ => Err(refuse("it begins with none of A, M and D")),
         }
     }
 }
@@ -198,6 +237,26 @@ mod tests {
         }
         for bad in ["/etc/passwd", "..", "a/../../b", "a/..", "a\0b"] {
             assert!(EntryPath::new(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_changed_path_is_one_line_that_can_be_read_back() {
+        for (bytes, shown) in [
+            (&b"a/b c"[..], "M /a/b c"),
+            (b"", "M /"),
+            (b"line\nA /forged", "M /line\\x0aA /forged"),
+            (b"back\\x41", "M /back\\x5cx41"),
+            (b"\xff\xc3\xa4\x7f", "M /\\xff\u{e4}\\x7f"),
+            ("\u{9b}31m".as_bytes(), "M /\\xc2\\x9b31m"),
+        ] {
+            let change = ChangedPath::Modified(EntryPath::new(bytes).unwrap());
+            assert_eq!(change.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(change));
+        }
+        assert_eq!("D /x".parse(), Ok(ChangedPath::Removed(EntryPath::new(b"x").unwrap())));
+        for bad in ["", "A", "A x", "Z /x", "A /\\x4", "A /\\xzz", "A /../x"] {
+            assert!(bad.parse::<ChangedPath>().is_err(), "{bad:?}");
         }
     }
 

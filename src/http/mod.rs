@@ -6,6 +6,7 @@
 mod access;
 mod blobs;
 mod body;
+mod changes;
 mod cvmfs;
 mod error;
 mod events;
@@ -122,6 +123,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(watch::submission, watch::jobs))
         .routes(routes!(logs::log))
         .routes(routes!(log_stream::follow))
+        .routes(routes!(changes::changes))
         .routes(routes!(blobs::put, blobs::get))
         .routes(routes!(workers::offers))
         .routes(routes!(workers::claim))
@@ -132,6 +134,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(workers::finding))
         .routes(routes!(workers::pin))
         .routes(routes!(workers::append_log))
+        .routes(routes!(workers::append_changes))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::revoke))
         .routes(routes!(openapi::document))

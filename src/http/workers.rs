@@ -191,14 +191,52 @@ pub(super) async fn append_log(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Json<LogPosition>, ApiError> {
-    let offset = params.required("offset")?;
+    let piece = Piece::of(&state, &mut params, &headers, request).await?;
     params.finish()?;
-    let token = headers.get(CLAIM_HEADER).and_then(|token| token.to_str().ok()).ok_or_else(|| {
-        ApiError::bad_request("bad_header", "the header Conveyor-Claim is missing", "send the claim's token in it")
-    })?;
-    let data = body::collect(&headers, request.into_body(), LOG_PIECE, state.limits.body_idle).await?;
-    let end = state.engine.append_log(batch, job, token.to_owned(), offset, data.into()).await?;
+    let end = state.engine.append_log(batch, job, piece.token, piece.offset, piece.data).await?;
     Ok(Json(LogPosition { end }))
+}
+
+/// Appends to the list of the paths that a running attempt changes, a line each: `A /path` (added), `M /path` (modified) or
+/// `D /path` (removed). Sending twice is sending once.
+#[utoipa::path(put, path = "/api/v1/batches/{batch}/jobs/{job}/changes", tag = "workers",
+    params(
+        ("batch" = BatchId, Path, description = "the batch"),
+        ("job" = JobId, Path, description = "a job of it"),
+        ("offset" = u64, Query, description = "where the piece begins, in bytes from the list's start"),
+        ("Conveyor-Claim" = String, Header, description = "the claim's token"),
+    ),
+    request_body(content = String, content_type = "application/octet-stream", description = "up to 1 MiB of the list"),
+    responses((status = 200, body = LogPosition), (status = "default", description = "refused", body = ErrorBody)))]
+pub(super) async fn append_changes(
+    State(state): State<Shared>,
+    ApiPath((batch, job)): ApiPath<(BatchId, JobId)>,
+    mut params: Params,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Json<LogPosition>, ApiError> {
+    let piece = Piece::of(&state, &mut params, &headers, request).await?;
+    params.finish()?;
+    let end = state.engine.append_changes(batch, job, piece.token, piece.offset, piece.data).await?;
+    Ok(Json(LogPosition { end }))
+}
+
+/// A piece of a text that grows.
+struct Piece {
+    token: String,
+    offset: u64,
+    data: Vec<u8>,
+}
+
+impl Piece {
+    async fn of(state: &Shared, params: &mut Params, headers: &HeaderMap, request: Request) -> Result<Self, ApiError> {
+        let offset = params.required("offset")?;
+        let token = headers.get(CLAIM_HEADER).and_then(|token| token.to_str().ok()).ok_or_else(|| {
+            ApiError::bad_request("bad_header", "the header Conveyor-Claim is missing", "send the claim's token in it")
+        })?;
+        let data = body::collect(headers, request.into_body(), LOG_PIECE, state.limits.body_idle).await?;
+        Ok(Self { token: token.to_owned(), offset, data: data.into() })
+    }
 }
 
 /// `{}`: it is done, and there is nothing to say about it.

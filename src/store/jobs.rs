@@ -264,7 +264,7 @@ impl Tx<'_> {
             to_json(&progress)?,
             micros(now),
             owner.map(TokenName::as_str),
-            spec.alone,
+            spec.goes_alone(),
             i64::try_from(bytes).unwrap_or(i64::MAX),
             spec.deadline.map(micros),
             rank,

@@ -1,4 +1,4 @@
-//! The jobs' logs, in a SQLite file of their own: losing the last second of a log in a power cut is no loss of a job.
+//! The jobs' logs and the lists of what they changed, in a SQLite file of their own: losing the last second of a log in a power cut is no loss of a job.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,59 +54,32 @@ impl LogStore {
     /// Appends a piece and returns the log's end. What is there already is skipped, so sending twice is sending once;
     /// a piece that begins after the end is not stored (the sender goes on from the end that it is told).
     pub async fn append(&self, job: JobId, attempt: u32, start: u64, data: Vec<u8>) -> Result<u64, StoreError> {
-        let end = self
-            .run(move |connection| {
-                let end = end(connection, job, attempt)?;
-                let fresh =
-                    data.get(usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX)..).unwrap_or_default();
-                if start > end || fresh.is_empty() {
-                    return Ok(end);
-                }
-                let packed = zstd::bulk::compress(fresh, 3).map_err(StoreError::io("compress a log"))?;
-                let transaction = connection.transaction()?;
-                transaction
-                    .prepare_cached(
-                        "INSERT INTO chunks (job, attempt, start, length, data) VALUES (?1, ?2, ?3, ?4, ?5)",
-                    )?
-                    .execute(params![job.0, attempt, end, fresh.len(), packed])?;
-                let end = end + fresh.len() as u64;
-                transaction
-                    .prepare_cached(
-                        "DELETE FROM chunks WHERE job = ?1 AND attempt = ?2 AND start >= ?3 AND start + length <= ?4",
-                    )?
-                    .execute(params![job.0, attempt, KEPT_BYTES / 2, end.saturating_sub(KEPT_BYTES / 2)])?;
-                transaction.commit()?;
-                Ok(end)
-            })
-            .await?;
+        let appended = self.run(move |connection| append(connection, Table::Log, job, attempt, start, &data)).await;
         self.appended.send_modify(|count| *count += 1);
-        Ok(end)
+        appended
     }
 
     /// The next piece at or after `from`; `None` at the end.
     pub async fn read(&self, job: JobId, attempt: u32, from: u64) -> Result<Option<LogPiece>, StoreError> {
-        self.run(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT start, length, data FROM chunks WHERE job = ?1 AND attempt = ?2 AND start + length > ?3 ORDER BY start LIMIT 1",
-            )?;
-            let mut rows = statement.query(params![job.0, attempt, from])?;
-            let Some(row) = rows.next()? else { return Ok(None) };
-            let (start, length): (u64, usize) = (row.get(0)?, row.get(1)?);
-            let packed: Vec<u8> = row.get(2)?;
-            let mut data = zstd::bulk::decompress(&packed, length).map_err(StoreError::io("decompress a log"))?;
-            let skip = usize::try_from(from.saturating_sub(start)).unwrap_or(usize::MAX).min(data.len());
-            data.drain(..skip);
-            Ok(Some(LogPiece { start: start.max(from), data }))
-        })
-        .await
+        self.run(move |connection| read(connection, Table::Log, job, attempt, from)).await
     }
 
     /// Where the log ends, in bytes.
     pub async fn end(&self, job: JobId, attempt: u32) -> Result<u64, StoreError> {
-        self.run(move |connection| end(connection, job, attempt)).await
+        self.run(move |connection| end(connection, Table::Log, job, attempt)).await
     }
 
-    /// Deletes all logs of these jobs.
+    /// Appends to the list of the paths that an attempt changes, otherwise as [`LogStore::append`]. All of it is kept.
+    pub async fn append_changes(&self, job: JobId, attempt: u32, start: u64, data: Vec<u8>) -> Result<u64, StoreError> {
+        self.run(move |connection| append(connection, Table::Changes, job, attempt, start, &data)).await
+    }
+
+    /// The next piece of the list of changed paths, as [`LogStore::read`].
+    pub async fn read_changes(&self, job: JobId, attempt: u32, from: u64) -> Result<Option<LogPiece>, StoreError> {
+        self.run(move |connection| read(connection, Table::Changes, job, attempt, from)).await
+    }
+
+    /// Deletes all logs of these jobs, and the lists of what they changed.
     pub async fn remove(&self, jobs: Vec<JobId>) -> Result<(), StoreError> {
         if jobs.is_empty() {
             return Ok(());
@@ -114,7 +87,10 @@ impl LogStore {
         self.run(move |connection| {
             let transaction = connection.transaction()?;
             for job in jobs {
-                transaction.prepare_cached("DELETE FROM chunks WHERE job = ?1")?.execute([job.0])?;
+                for table in [Table::Log, Table::Changes] {
+                    let sql = format!("DELETE FROM {} WHERE job = ?1", table.name());
+                    transaction.prepare_cached(&sql)?.execute([job.0])?;
+                }
             }
             Ok(transaction.commit()?)
         })
@@ -146,8 +122,78 @@ impl LogStore {
     }
 }
 
-fn end(connection: &Connection, job: JobId, attempt: u32) -> Result<u64, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT coalesce(max(start + length), 0) FROM chunks WHERE job = ?1 AND attempt = ?2")?;
+/// Which text of an attempt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Table {
+    Log,
+    Changes,
+}
+
+impl Table {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Log => "chunks",
+            Self::Changes => "changes",
+        }
+    }
+}
+
+fn append(
+    connection: &mut Connection,
+    table: Table,
+    job: JobId,
+    attempt: u32,
+    start: u64,
+    data: &[u8],
+) -> Result<u64, StoreError> {
+    let end = end(connection, table, job, attempt)?;
+    let fresh = data.get(usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX)..).unwrap_or_default();
+    if start > end || fresh.is_empty() {
+        return Ok(end);
+    }
+    let packed = zstd::bulk::compress(fresh, 3).map_err(StoreError::io("compress a log"))?;
+    let name = table.name();
+    let transaction = connection.transaction()?;
+    transaction
+        .prepare_cached(&format!("INSERT INTO {name} (job, attempt, start, length, data) VALUES (?1, ?2, ?3, ?4, ?5)"))?
+        .execute(params![job.0, attempt, end, fresh.len(), packed])?;
+    let end = end + fresh.len() as u64;
+    if table == Table::Log {
+        transaction
+            .prepare_cached(
+                "DELETE FROM chunks WHERE job = ?1 AND attempt = ?2 AND start >= ?3 AND start + length <= ?4",
+            )?
+            .execute(params![job.0, attempt, KEPT_BYTES / 2, end.saturating_sub(KEPT_BYTES / 2)])?;
+    }
+    transaction.commit()?;
+    Ok(end)
+}
+
+fn read(
+    connection: &Connection,
+    table: Table,
+    job: JobId,
+    attempt: u32,
+    from: u64,
+) -> Result<Option<LogPiece>, StoreError> {
+    let name = table.name();
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT start, length, data FROM {name} WHERE job = ?1 AND attempt = ?2 AND start + length > ?3 ORDER BY start LIMIT 1",
+    ))?;
+    let mut rows = statement.query(params![job.0, attempt, from])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let (start, length): (u64, usize) = (row.get(0)?, row.get(1)?);
+    let packed: Vec<u8> = row.get(2)?;
+    let mut data = zstd::bulk::decompress(&packed, length).map_err(StoreError::io("decompress a log"))?;
+    let skip = usize::try_from(from.saturating_sub(start)).unwrap_or(usize::MAX).min(data.len());
+    data.drain(..skip);
+    Ok(Some(LogPiece { start: start.max(from), data }))
+}
+
+fn end(connection: &Connection, table: Table, job: JobId, attempt: u32) -> Result<u64, StoreError> {
+    let name = table.name();
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT coalesce(max(start + length), 0) FROM {name} WHERE job = ?1 AND attempt = ?2"
+    ))?;
     Ok(statement.query_row(params![job.0, attempt], |row| row.get(0))?)
 }

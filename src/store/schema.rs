@@ -27,8 +27,10 @@ pub(super) const JOBS: Schema = Schema {
     ],
     synchronous: "FULL",
 };
-pub(super) const LOGS: Schema =
-    Schema { migrations: &[include_str!("migrations/0001_logs.sql")], synchronous: "NORMAL" };
+pub(super) const LOGS: Schema = Schema {
+    migrations: &[include_str!("migrations/0001_logs.sql"), include_str!("migrations/0002_changes.sql")],
+    synchronous: "NORMAL",
+};
 
 impl Schema {
     /// Opens (and makes, where absent) a database in a file that only its owner can read.

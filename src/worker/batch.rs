@@ -6,23 +6,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use super::changes::{Changed, Listed};
 use super::held::{Purpose, Stop};
 use super::log::{AttemptLog, LogOwner};
 use super::stage::{Count, Staged};
-use super::{Worker, failure, fence, stage};
+use super::{Worker, changes, failure, fence, stage};
 use crate::client::ClientError;
 use crate::domain::batch::Intent;
 use crate::domain::ids::BatchId;
+use crate::domain::job::event::Failure;
+use crate::domain::job::spec::Publish;
 use crate::domain::outcome::{JobOutcome, Outcome};
 use crate::domain::protocol::{ClaimReply, IntentRequest, OutcomeRequest};
 use crate::domain::tree::EntryPath;
-use crate::publisher::{PublisherError, Revision, Transaction};
+use crate::publisher::{Mismatch, Published, Revision, Transaction};
 
-/// Changed paths that are named in the log.
-const LISTED_PATHS: usize = 50;
+/// Paths that are named where they were published otherwise than staged.
+const LISTED_MISMATCHES: usize = 10;
 /// Pause before an outcome is sent again.
 const PAUSE_BEFORE_REPORT: Duration = Duration::from_secs(1);
 /// Jobs that are named in the tag of a publish.
@@ -91,8 +93,10 @@ pub(super) enum Ending {
         /// What became of it.
         outcome: Outcome,
     },
-    /// Published, with what is told of each job.
-    Published(Revision, Vec<Outputs>),
+    /// Published, with what is told of each job, or why it is not as the job wanted it.
+    Published(Revision, Vec<Result<Outputs, Failure>>),
+    /// There was nothing to publish beside this revision, with what is told of each job.
+    Unchanged(Revision, Vec<Outputs>),
 }
 
 type Outputs = BTreeMap<String, String>;
@@ -122,7 +126,14 @@ impl Ending {
             }
             Self::Published(Revision { number, root_hash }, outputs) => outputs
                 .into_iter()
-                .map(|outputs| Outcome::Succeeded { revision: number, root_hash: root_hash.clone(), outputs })
+                .map(|of_job| match of_job {
+                    Ok(outputs) => Outcome::Succeeded { revision: number, root_hash: root_hash.clone(), outputs },
+                    Err(failure) => Outcome::Failed { failure, transient: false },
+                })
+                .collect(),
+            Self::Unchanged(Revision { number, root_hash }, outputs) => outputs
+                .into_iter()
+                .map(|outputs| Outcome::Unchanged { revision: number, root_hash: root_hash.clone(), outputs })
                 .collect(),
         }
     }
@@ -149,17 +160,37 @@ async fn attempt(
         Ok(leases) => leases,
         Err(outcome) => return Ending::All(outcome),
     };
+    let (of_leases, folder) = (leases.clone(), scratch.to_owned());
     let described =
-        stage::blocking(move || Changed::of(&*transaction, &leases).map(|changed| (transaction, changed))).await;
-    let (transaction, changed) = match described {
+        stage::blocking(move || Changed::of(&*transaction, &leases, &folder).map(|changed| (transaction, changed)));
+    let (transaction, changed) = match described.await {
         Ok(described) => described,
         Err(outcome) => return Ending::All(outcome),
     };
-    join_all(logs.iter().zip(&changed.of_jobs).map(|(log, changed)| describe(log, changed))).await;
+    changes::tell(worker, batch, claim, logs, &changed).await;
+    let staged_in = began.elapsed();
+    let outputs = |more: Outputs| -> Vec<Outputs> {
+        let of_job = |(changed, staged): (&Listed, &Count)| {
+            let mut outputs = more.clone();
+            outputs.insert("batch_jobs".into(), claim.jobs.len().to_string());
+            outputs.insert("staging_ms".into(), staged_in.as_millis().to_string());
+            outputs.insert("paths_changed".into(), changed.count.to_string());
+            outputs.insert("staged_files".into(), staged.files.to_string());
+            outputs.insert("staged_bytes".into(), staged.bytes.to_string());
+            outputs
+        };
+        changed.of_jobs.iter().zip(&counts).map(of_job).collect()
+    };
+    if let Some(why) = nothing_to_publish(claim, changed.is_empty) {
+        let base = transaction.base().clone();
+        abort(transaction).await;
+        join_all(logs.iter().map(|log| log.line(why.said.into()))).await;
+        return Ending::Unchanged(base, outputs(why.outputs));
+    }
     let intent = Intent {
         base_revision: transaction.base().number,
         base_root_hash: transaction.base().root_hash.clone(),
-        changed_paths_digest: changed.digest,
+        changed_paths_digest: changed.digest.clone(),
     };
     if let Err(outcome) = permission(worker, batch, claim, intent, stop).await {
         abort(transaction).await;
@@ -169,13 +200,12 @@ async fn attempt(
 
     let (publisher, repository, key) = (Arc::clone(&worker.publisher), claim.repository.clone(), claim.key.clone());
     let message = message(claim);
-    let staged_in = began.elapsed();
     let publishing = worker.draining.publishing();
     worker.held.publishing(batch);
     let published = tokio::task::spawn_blocking(move || {
         let publishing = Instant::now();
         let settled = match transaction.publish(&message) {
-            Ok(revision) => Ok(revision),
+            Ok(published) => Ok(published),
             Err(error) => fence::settle(&publisher, &repository, &key, &error),
         };
         (settled, publishing.elapsed())
@@ -184,24 +214,54 @@ async fn attempt(
     drop(publishing);
     crate::crash::point("worker.published");
     match published {
-        Ok((Ok(revision), published_in)) => {
-            let together = Outputs::from([
-                ("batch_jobs".into(), claim.jobs.len().to_string()),
-                ("staging_ms".into(), staged_in.as_millis().to_string()),
-                ("publish_ms".into(), published_in.as_millis().to_string()),
-            ]);
-            let of_job = |(changed, staged): (&Listed, &Count)| {
-                let mut outputs = together.clone();
-                outputs.insert("paths_changed".into(), changed.count.to_string());
-                outputs.insert("staged_files".into(), staged.files.to_string());
-                outputs.insert("staged_bytes".into(), staged.bytes.to_string());
-                outputs
+        Ok((Ok(published), published_in)) => {
+            let Published { revision, figures: mut more, notes, mismatches } = published;
+            for note in &notes {
+                join_all(logs.iter().map(|log| log.line(note.clone()))).await;
+            }
+            more.insert("publish_ms".into(), published_in.as_millis().to_string());
+            let judge = |(outputs, lease): (Outputs, &EntryPath)| {
+                let wrong: Vec<_> = mismatches.iter().filter(|mismatch| mismatch.path.is_within(lease)).collect();
+                if wrong.is_empty() { Ok(outputs) } else { Err(published_otherwise(&revision, &wrong)) }
             };
-            Ending::Published(revision, changed.of_jobs.iter().zip(&counts).map(of_job).collect())
+            let told = outputs(more).into_iter().zip(&of_leases).map(judge).collect();
+            Ending::Published(revision, told)
         }
         Ok((Err(outcome), _)) => Ending::All(outcome),
         Err(panic) => Ending::All(Outcome::Unknown { reason: format!("the publisher failed: {panic}") }),
     }
+}
+
+/// What is said of a job whose changes are not in the repository as it made them, though they were published.
+fn published_otherwise(revision: &Revision, wrong: &[&Mismatch]) -> Failure {
+    let paths: Vec<_> =
+        wrong.iter().take(LISTED_MISMATCHES).map(|mismatch| format!("/{} {}", mismatch.path, mismatch.why)).collect();
+    let more = wrong.len().saturating_sub(LISTED_MISMATCHES);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let message = format!(
+        "revision {} was published, and is not as it was staged: {}{more}; compare the lease path with what the job was to write",
+        revision.number,
+        paths.join("; ")
+    );
+    Failure { code: "published_otherwise".into(), message }
+}
+
+/// Why there is nothing to publish, and what is told of that.
+struct Nothing {
+    said: &'static str,
+    outputs: Outputs,
+}
+
+/// Whether a batch is at its end once it is staged: the permission is not asked for then.
+fn nothing_to_publish(claim: &ClaimReply, is_empty: bool) -> Option<Nothing> {
+    let mut publishes = claim.jobs.iter().map(|job| job.spec.publish());
+    let told = |word: &str| Outputs::from([(word.into(), "true".into()), ("published".into(), "false".into())]);
+    // It goes alone. Should it ever not, the server refuses the permission, and the others are no dry run.
+    if claim.jobs.len() == 1 && publishes.clone().any(|publish| publish.dry_run) {
+        return Some(Nothing { said: "this was a dry run; nothing was published", outputs: told("dry_run") });
+    }
+    let unchanged = || Nothing { said: "nothing changed; nothing was published", outputs: told("unchanged") };
+    (is_empty && !publishes.any(Publish::publishes_anyway)).then(unchanged)
 }
 
 /// What the tag of the publish says: the names of its jobs, as far as there is room.
@@ -268,56 +328,13 @@ async fn report(worker: &Worker, batch: BatchId, claim: &ClaimReply, outcomes: V
     }
 }
 
-async fn describe(log: &AttemptLog, changed: &Listed) {
-    log.line(format!("{} paths change", changed.count)).await;
-    for change in &changed.first {
-        log.line(change.clone()).await;
-    }
-    if changed.count > LISTED_PATHS {
-        log.line(format!("… and {} more", changed.count - LISTED_PATHS)).await;
-    }
-}
-
-/// What is told of a change set, which can have millions of paths.
-struct Changed {
-    /// What lies within each job's lease path.
-    of_jobs: Vec<Listed>,
-    digest: String,
-}
-
-/// Changed paths: how many, and the first of them.
-#[derive(Clone, Default)]
-struct Listed {
-    count: usize,
-    first: Vec<String>,
-}
-
-impl Changed {
-    /// Blocks. `leases`: those of the batch's jobs.
-    fn of(transaction: &dyn Transaction, leases: &[EntryPath]) -> Result<Self, PublisherError> {
-        let (mut of_jobs, mut hasher) = (vec![Listed::default(); leases.len()], Sha256::new());
-        transaction.changes(&mut |change| {
-            let line = change.to_string();
-            hasher.update(&line);
-            hasher.update([0]);
-            for (listed, lease) in of_jobs.iter_mut().zip(leases) {
-                if !change.path().is_within(lease) {
-                    continue;
-                }
-                listed.count += 1;
-                if listed.first.len() < LISTED_PATHS {
-                    listed.first.push(line.clone());
-                }
-            }
-        })?;
-        Ok(Self { of_jobs, digest: hex::encode(hasher.finalize()) })
-    }
-}
-
 fn summary(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Succeeded { revision, root_hash, .. } => {
             format!("published as revision {revision}, root hash {root_hash}")
+        }
+        Outcome::Unchanged { revision, root_hash, .. } => {
+            format!("no revision was made; the repository is at revision {revision}, root hash {root_hash}")
         }
         Outcome::Failed { failure, .. } => format!("failed: {}", failure.message),
         Outcome::BatchFailed { failure, .. } => {

@@ -5,6 +5,7 @@
 
 mod about;
 mod batch;
+mod changes;
 pub mod control;
 mod drain;
 mod drained;
@@ -13,6 +14,7 @@ mod faults;
 mod fence;
 mod heartbeat;
 mod held;
+mod isolation;
 mod log;
 mod offers;
 mod recover;
@@ -41,6 +43,7 @@ use drain::Draining;
 pub use drain::Halt;
 pub use failure::WorkerError;
 use held::Held;
+pub use isolation::try_isolation;
 use offers::{Came, Receipt};
 
 /// What a worker is told.
@@ -58,6 +61,11 @@ pub struct WorkerSettings {
     pub temp_dir: PathBuf,
     /// The account that scripts run as; needed where the worker is root.
     pub run_as: Option<Account>,
+    /// Whether the worker must not run where it cannot isolate scripts. In a repository that everybody on the machine sees
+    /// no script runs without isolation in any case.
+    pub isolation_required: bool,
+    /// Files and directories that no script may see, besides the worker's own and the publisher's.
+    pub hidden: Vec<PathBuf>,
     /// What a download may cost.
     pub fetch: FetchLimits,
     /// Where offers come from; the server is asked for them where there is no broker.
@@ -111,6 +119,8 @@ struct Worker {
     publisher: Arc<dyn Publisher>,
     fetcher: Fetcher,
     settings: WorkerSettings,
+    /// Whether this host can isolate scripts.
+    isolates: bool,
     instance: InstanceId,
     held: Held,
     slots: Arc<Semaphore>,
@@ -137,6 +147,7 @@ pub async fn run(
     clear(&settings.temp_dir)?;
     let draining = Draining::default();
     draining.set_drained(drained::load(&settings.state_dir)?);
+    let isolates = isolation::available(&settings).await?;
     let worker = Arc::new(Worker {
         client,
         publisher,
@@ -151,6 +162,7 @@ pub async fn run(
         faults: faults::Faults::default(),
         started_at: Timestamp::now(),
         registered: watch::Sender::new(false),
+        isolates,
         settings,
     });
     worker.look().await;
@@ -170,6 +182,7 @@ pub async fn run(
     let (recover, mut to_recover) = tokio::sync::mpsc::unbounded_channel();
     heartbeats.spawn(heartbeat::run(Arc::clone(&worker), recover));
     looking.spawn(Arc::clone(&worker).keep_looking());
+    looking.spawn(Arc::clone(&worker).keep_tidy());
     let mut controls = JoinSet::new();
     match control::Socket::bind(&worker.settings.state_dir) {
         Ok(socket) => drop(controls.spawn(control::serve(Arc::clone(&worker), socket))),

@@ -11,12 +11,16 @@ mod hostile;
 mod kill;
 mod mount;
 mod predecessor;
+mod publisher_node;
 mod race;
 #[cfg(feature = "crash-points")]
 mod simulation;
+mod site;
 mod standby;
+mod standin;
 mod state;
 mod tidy;
 mod trees;
+mod unchanged;
 mod waiting;
 mod workers;

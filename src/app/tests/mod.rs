@@ -8,6 +8,7 @@ mod damage;
 mod fleets;
 mod resolve;
 mod retention;
+mod unchanged;
 mod workers;
 
 use std::sync::Arc;

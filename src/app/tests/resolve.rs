@@ -50,7 +50,7 @@ async fn a_published_job_has_succeeded_with_that_revision_and_its_story_says_who
     let rig = Rig::new().await;
     let held = rig.unclear(true).await;
     let job = say(&rig, held.job, held.batch, published()).await.unwrap();
-    assert_eq!(job.status, JobState::Succeeded { revision: REVISION, root_hash: "ef".repeat(20) });
+    assert_eq!(job.status, JobState::Succeeded { revision: REVISION, root_hash: "ef".repeat(20), unchanged: false });
     // Again is no error; otherwise is one, with the state.
     say(&rig, held.job, held.batch, published()).await.unwrap();
     let error = say(&rig, held.job, held.batch, Verdict::NotPublished).await.unwrap_err();

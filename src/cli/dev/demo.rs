@@ -79,11 +79,7 @@ fn spec(
     Ok(JobSpec {
         id: JobId(uuid::Uuid::now_v7()),
         name: name.into(),
-        work: Work::Publish(Publish {
-            repository: repository.clone(),
-            lease_path: LeasePath::new(lease_path)?,
-            payload,
-        }),
+        work: Work::Publish(Publish::new(repository.clone(), LeasePath::new(lease_path)?, payload)),
         dependencies,
         priority: 0,
         attempts: 2,

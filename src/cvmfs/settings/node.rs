@@ -14,6 +14,7 @@ const NAMES: &[&str] = &[
     "CVMFS_UNION_DIR",
     "CVMFS_STRATUM0",
     "CVMFS_USER",
+    "CVMFS_INCLUDE_XATTRS",
     "CVMFS_IGNORE_SPECIAL_FILES",
     "CVMFS_ENFORCE_LIMITS",
     "CVMFS_FILE_MBYTE_LIMIT",
@@ -49,6 +50,8 @@ pub struct Node {
     pub upstream: Upstream,
     /// `CVMFS_USER`: who owns it all.
     pub user: String,
+    /// `CVMFS_INCLUDE_XATTRS`: whether extended attributes are published.
+    pub xattrs: bool,
     /// `CVMFS_IGNORE_SPECIAL_FILES`: whether devices, FIFOs and sockets are left out of a publish.
     pub ignore_special_files: bool,
     /// Bytes of a file that are refused (`CVMFS_FILE_MBYTE_LIMIT` where `CVMFS_ENFORCE_LIMITS` is on).
@@ -86,6 +89,7 @@ impl Node {
             url: needed("CVMFS_STRATUM0")?.to_owned(),
             upstream,
             user: file.text("CVMFS_USER")?.unwrap_or("root").to_owned(),
+            xattrs: file.is_true("CVMFS_INCLUDE_XATTRS")?,
             ignore_special_files: file.is_true("CVMFS_IGNORE_SPECIAL_FILES")?,
             max_file_bytes: if file.is_true("CVMFS_ENFORCE_LIMITS")? { limit.filter(|limit| *limit > 0) } else { None },
         }))

@@ -20,6 +20,9 @@ pub enum JobEvent {
         /// Somebody must approve it before it runs.
         #[serde(default)]
         needs_approval: bool,
+        /// It only shows what it would change, and is never permitted to publish.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        dry_run: bool,
     },
     /// All that it depends on ended as it should.
     DependenciesMet,
@@ -63,6 +66,16 @@ pub enum JobEvent {
     /// Published, proven by the repository.
     Succeeded {
         /// The revision that holds it.
+        revision: u64,
+        /// That revision's root catalog.
+        root_hash: String,
+        /// What the job tells whoever comes after it.
+        #[serde(default)]
+        outputs: BTreeMap<String, String>,
+    },
+    /// Nothing was to be published: the repository held all of it already, or it was a dry run.
+    Unchanged {
+        /// The revision that it was compared with.
         revision: u64,
         /// That revision's root catalog.
         root_hash: String,

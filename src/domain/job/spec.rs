@@ -108,6 +108,24 @@ pub struct Publish {
     pub lease_path: LeasePath,
     /// What is put there.
     pub payload: Payload,
+    /// Makes a revision also where the payload changes nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub publish_anyway: bool,
+    /// Only shows what would change, and publishes nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+impl Publish {
+    /// A payload to be published, if it changes anything.
+    pub fn new(repository: RepositoryName, lease_path: LeasePath, payload: Payload) -> Self {
+        Self { repository, lease_path, payload, publish_anyway: false, dry_run: false }
+    }
+
+    /// Whether a revision is made of it although nothing changes: an empty payload asks for nothing else.
+    pub fn publishes_anyway(&self) -> bool {
+        self.publish_anyway || self.payload == Payload::Empty
+    }
 }
 
 /// What a publication puts into its lease path.
@@ -188,6 +206,11 @@ impl JobSpec {
         publish
     }
 
+    /// Whether it never shares a publish: it asks for that, or there will be none to share.
+    pub fn goes_alone(&self) -> bool {
+        self.alone || self.publish().dry_run
+    }
+
     /// Checks what the types alone do not.
     pub fn validate(&self) -> Result<(), SpecError> {
         let check = |ok: bool, field: &'static str, why: &str| if ok { Ok(()) } else { Err((field, why.to_owned())) };
@@ -228,6 +251,11 @@ impl JobSpec {
             check(distinct.len() == self.dependencies.len(), "dependencies", "name the same job twice")?;
             check(!distinct.contains(&self.id), "dependencies", "name the job itself")?;
             let publish = self.publish();
+            check(
+                !(publish.dry_run && publish.publish_anyway),
+                "dry_run",
+                "publishes nothing, so publish_anyway contradicts it",
+            )?;
             publish.payload.validate(&publish.lease_path)
         };
         all().map_err(|(field, why)| SpecError {

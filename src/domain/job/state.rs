@@ -68,12 +68,15 @@ pub enum JobState {
         /// What is known.
         reason: String,
     },
-    /// Published.
+    /// Published, or nothing was to be published (its outputs say so).
     Succeeded {
-        /// The revision that holds it.
+        /// The revision that holds it, or that it was compared with.
         revision: u64,
         /// That revision's root catalog.
         root_hash: String,
+        /// Nothing was to be published: no revision was made for it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unchanged: bool,
     },
     /// Out of attempts, or beyond help.
     Failed {
@@ -204,6 +207,9 @@ pub struct Progress {
     pub attempt: u32,
     /// Somebody must approve it once its dependencies are met.
     pub needs_approval: bool,
+    /// It only shows what it would change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// Attempts since the last retry that failed through the job's own fault or its payload's.
     pub failures: u32,
     /// Attempts since the last retry whose worker was lost.
@@ -245,10 +251,11 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
 
     let Some(current) = progress else {
         return match event {
-            E::Submitted { waiting, needs_approval } => Ok(Progress {
+            E::Submitted { waiting, needs_approval, dry_run } => Ok(Progress {
                 state: entry_state(*waiting, *needs_approval),
                 attempt: 0,
                 needs_approval: *needs_approval,
+                dry_run: *dry_run,
                 failures: 0,
                 interruptions: 0,
                 together: None,
@@ -282,7 +289,9 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
             then.pinned = Some(*digest);
             running.clone()
         }
-        (S::Running { batch, node, phase: Phase::Staging, cancel_requested: false }, E::PublishPermitted { .. }) => {
+        (S::Running { batch, node, phase: Phase::Staging, cancel_requested: false }, E::PublishPermitted { .. })
+            if !current.dry_run =>
+        {
             S::Running { batch: *batch, node: node.clone(), phase: Phase::Publishing, cancel_requested: false }
         }
 
@@ -319,7 +328,13 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
             E::Succeeded { revision, root_hash, outputs },
         ) => {
             then.outputs = outputs.clone();
-            S::Succeeded { revision: *revision, root_hash: root_hash.clone() }
+            S::Succeeded { revision: *revision, root_hash: root_hash.clone(), unchanged: false }
+        }
+        (S::Running { phase: Phase::Staging, cancel_requested: true, .. }, E::Unchanged { .. }) => S::Cancelled,
+        // Once the publish was permitted, only the repository can say what became of it.
+        (S::Running { phase: Phase::Staging, .. }, E::Unchanged { revision, root_hash, outputs }) => {
+            then.outputs = outputs.clone();
+            S::Succeeded { revision: *revision, root_hash: root_hash.clone(), unchanged: true }
         }
         (
             S::Running { cancel_requested: true, .. },
@@ -377,7 +392,7 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
         {
             match verdict {
                 Verdict::Published { revision, root_hash } => {
-                    S::Succeeded { revision: *revision, root_hash: root_hash.clone() }
+                    S::Succeeded { revision: *revision, root_hash: root_hash.clone(), unchanged: false }
                 }
                 _ if *cancel_requested => S::Cancelled,
                 Verdict::NotPublished => S::Queued,
@@ -453,6 +468,7 @@ impl JobEvent {
             Self::CancelRequested => "cancel_requested",
             Self::PublishPermitted { .. } => "publish_permitted",
             Self::Succeeded { .. } => "succeeded",
+            Self::Unchanged { .. } => "unchanged",
             Self::AttemptFailed { .. } => "attempt_failed",
             Self::BatchFailed { .. } => "batch_failed",
             Self::DeadlinePassed => "deadline_passed",

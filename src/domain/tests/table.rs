@@ -11,26 +11,26 @@ use crate::domain::job::state::{JobState, Phase, Progress, StateKind, next};
 
 /// Small letters stay in the life of a job, capitals end it; `p` publishing, `c` cancelling, `.` illegal.
 const TABLE: &str = r"
-                          sub met unm app off wdr clm pin can per suc fai lst bus bke rel los fnd giv rsp rsn rsg rst con ret bfa dea
-not submitted             que .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
-waiting                   .   que SKI .   .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI wai .   .   FAI
-awaiting_approval         .   .   .   que .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI app .   .   FAI
-queued                    .   .   .   .   off .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI que .   .   FAI
-backoff                   .   .   .   .   .   .   .   .   CAN .   .   .   .   .   que .   .   .   .   .   .   .   FAI bac .   .   FAI
-offered                   .   .   .   .   .   que ru  .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI off .   .   FAI
-running                   .   .   .   .   .   .   .   ru  ruc rup .   bac FAI bac .   que re  .   .   .   .   .   .   ru  .   bac .
-running cancelling        .   .   .   .   .   .   .   ruc .   .   .   CAN CAN CAN .   CAN rec .   .   .   .   .   .   ruc .   CAN .
-running publishing        .   .   .   .   .   .   .   .   .   .   SUC bac FAI bac .   que rep .   .   .   .   .   .   rup .   bac .
-recovering                .   .   .   .   .   .   .   .   rec .   SUC .   FAI .   .   .   .   que ne  .   .   .   rec re  .   .   .
-recovering cancelling     .   .   .   .   .   .   .   .   .   .   SUC .   CAN .   .   .   .   CAN nec .   .   .   rec rec .   .   .
-recovering publishing     .   .   .   .   .   .   .   .   .   .   SUC .   FAI .   .   .   .   que nep .   .   .   rep rep .   .   .
-needs_operator            .   .   .   .   .   .   .   .   nec .   SUC .   .   .   .   .   .   que .   SUC que FAI nec ne  .   .   .
-needs_operator cancelling .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   CAN .   SUC CAN CAN nec nec .   .   .
-needs_operator publishing .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   que .   SUC que FAI nep nep .   .   .
-succeeded                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   SUC .   .   .
-failed                    .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   FAI que .   .
-cancelled                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   CAN que .   .
-skipped                   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   SKI que .   .
+                          sub met unm app off wdr clm pin can per suc fai lst bus bke rel los fnd giv rsp rsn rsg rst con ret bfa dea unc
+not submitted             que .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
+waiting                   .   que SKI .   .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI wai .   .   FAI .
+awaiting_approval         .   .   .   que .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI app .   .   FAI .
+queued                    .   .   .   .   off .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI que .   .   FAI .
+backoff                   .   .   .   .   .   .   .   .   CAN .   .   .   .   .   que .   .   .   .   .   .   .   FAI bac .   .   FAI .
+offered                   .   .   .   .   .   que ru  .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI off .   .   FAI .
+running                   .   .   .   .   .   .   .   ru  ruc rup .   bac FAI bac .   que re  .   .   .   .   .   .   ru  .   bac .   SUC
+running cancelling        .   .   .   .   .   .   .   ruc .   .   .   CAN CAN CAN .   CAN rec .   .   .   .   .   .   ruc .   CAN .   CAN
+running publishing        .   .   .   .   .   .   .   .   .   .   SUC bac FAI bac .   que rep .   .   .   .   .   .   rup .   bac .   .
+recovering                .   .   .   .   .   .   .   .   rec .   SUC .   FAI .   .   .   .   que ne  .   .   .   rec re  .   .   .   .
+recovering cancelling     .   .   .   .   .   .   .   .   .   .   SUC .   CAN .   .   .   .   CAN nec .   .   .   rec rec .   .   .   .
+recovering publishing     .   .   .   .   .   .   .   .   .   .   SUC .   FAI .   .   .   .   que nep .   .   .   rep rep .   .   .   .
+needs_operator            .   .   .   .   .   .   .   .   nec .   SUC .   .   .   .   .   .   que .   SUC que FAI nec ne  .   .   .   .
+needs_operator cancelling .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   CAN .   SUC CAN CAN nec nec .   .   .   .
+needs_operator publishing .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   que .   SUC que FAI nep nep .   .   .   .
+succeeded                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .
+failed                    .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   FAI que .   .   .
+cancelled                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   CAN que .   .   .
+skipped                   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   SKI que .   .   .
 ";
 
 /// Every event that there is, with its column. A failure has two: with another attempt, and without; a verdict has three.
@@ -40,7 +40,7 @@ pub(super) fn events() -> Vec<(&'static str, JobEvent)> {
     let (batch, node, until) = (batch_id(1), "n".to_owned(), Timestamp::UNIX_EPOCH);
     let resolved = |verdict| E::Resolved { batch, verdict, by: "b".into(), reason: "r".into() };
     vec![
-        ("sub", E::Submitted { waiting: false, needs_approval: false }),
+        ("sub", E::Submitted { waiting: false, needs_approval: false, dry_run: false }),
         ("met", E::DependenciesMet),
         ("unm", E::DependencyUnmet { dependency: job_id(1) }),
         ("app", E::Approved { by: "b".into() }),
@@ -67,6 +67,7 @@ pub(super) fn events() -> Vec<(&'static str, JobEvent)> {
         ("ret", E::Retried { waiting: false }),
         ("bfa", E::BatchFailed { failure: failure(), together: 2, until }),
         ("dea", E::DeadlinePassed),
+        ("unc", E::Unchanged { revision: 2, root_hash: "r".into(), outputs: BTreeMap::new() }),
     ]
 }
 
@@ -98,7 +99,7 @@ fn states() -> Vec<JobState> {
         unclear(false, false),
         unclear(false, true),
         unclear(true, false),
-        S::Succeeded { revision: 2, root_hash: "r".into() },
+        S::Succeeded { revision: 2, root_hash: "r".into(), unchanged: false },
         S::Failed { failure: Failure { code: "c".into(), message: "m".into() } },
         S::Cancelled,
         S::Skipped { dependency: job_id(1) },
@@ -145,6 +146,7 @@ fn progress(state: JobState) -> Progress {
         state,
         attempt: 1,
         needs_approval: false,
+        dry_run: false,
         failures: 0,
         interruptions: 0,
         together: None,
@@ -173,7 +175,7 @@ fn the_table_has_every_state_and_every_event() {
     let kinds: std::collections::BTreeSet<_> = states().iter().map(JobState::kind).collect();
     assert_eq!(kinds.len(), StateKind::ALL.len());
     let words: std::collections::BTreeSet<_> = events().iter().map(|(_, event)| event.word()).collect();
-    assert_eq!(words.len(), 24);
+    assert_eq!(words.len(), 25);
 }
 
 #[test]
@@ -182,4 +184,30 @@ fn an_event_of_another_batch_or_node_is_illegal() {
     assert!(next(Some(&offered), &JobEvent::Claimed { batch: batch_id(2), node: "n".into() }).is_err());
     let running = next(Some(&offered), &JobEvent::Claimed { batch: batch_id(1), node: "n".into() }).unwrap();
     assert!(next(Some(&running), &JobEvent::WorkerLost { node: "other".into() }).is_err());
+}
+
+#[test]
+fn nothing_to_publish_is_no_end_once_the_publish_was_permitted() {
+    let unchanged =
+        JobEvent::Unchanged { revision: 2, root_hash: "r".into(), outputs: [("k".to_owned(), "v".to_owned())].into() };
+    let running = |phase| JobState::Running { batch: batch_id(1), node: "n".into(), phase, cancel_requested: false };
+    let then = next(Some(&progress(running(Phase::Staging))), &unchanged).unwrap();
+    assert_eq!(then.state, JobState::Succeeded { revision: 2, root_hash: "r".into(), unchanged: true });
+    assert_eq!(then.outputs["k"], "v");
+    assert!(next(Some(&progress(running(Phase::Publishing))), &unchanged).is_err());
+}
+
+#[test]
+fn a_dry_run_is_never_permitted_to_publish() {
+    let submitted = JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: true };
+    let mut job = next(None, &submitted).unwrap();
+    for event in [JobEvent::Offered { batch: batch_id(1) }, JobEvent::Claimed { batch: batch_id(1), node: "n".into() }]
+    {
+        job = next(Some(&job), &event).unwrap();
+    }
+    assert!(next(Some(&job), &JobEvent::PublishPermitted { base_revision: 1 }).is_err());
+    assert!(
+        next(Some(&job), &JobEvent::Succeeded { revision: 2, root_hash: "r".into(), outputs: BTreeMap::new() })
+            .is_err()
+    );
 }

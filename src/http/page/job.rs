@@ -127,8 +127,12 @@ fn facts(job: &JobView) -> Vec<(&'static str, String)> {
             facts.extend(advice.map(|line| ("To be done", line)));
             facts
         }
-        JobState::Succeeded { revision, root_hash } => {
-            vec![("Revision", revision.to_string()), ("Root hash", root_hash.clone())]
+        JobState::Succeeded { revision, root_hash, unchanged } => {
+            let mut facts = vec![("Revision", revision.to_string()), ("Root hash", root_hash.clone())];
+            if *unchanged {
+                facts.insert(0, ("Published", "nothing: no revision was made for this job".into()));
+            }
+            facts
         }
         JobState::Failed { failure } => vec![("Failure", failure.message.clone()), ("Code", failure.code.clone())],
         JobState::Skipped { dependency } => vec![("Because of job", dependency.to_string())],

@@ -24,7 +24,7 @@ async fn a_restart_keeps_everything() {
     let store = Store::open(directory.path()).unwrap();
     for (number, (_, events)) in (1..).zip(samples::histories().into_iter().filter(|(kind, _)| !kind.is_final())) {
         if samples::first(crate::domain::job::state::StateKind::Queued, &events)
-            == (JobEvent::Submitted { waiting: false, needs_approval: false })
+            == (JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false })
         {
             add(&store, spec(number), events).await;
         }
@@ -64,7 +64,11 @@ async fn the_lock_is_given_up_after_the_last_commit() {
         let left_behind = store.write::<_, StoreError, _>(move |tx| {
             assert!(tx.is_epoch(epoch)?, "another leader began before this one had ended");
             let spec = spec(round);
-            tx.insert_job(now(), &new(&spec), &JobEvent::Submitted { waiting: false, needs_approval: false })
+            tx.insert_job(
+                now(),
+                &new(&spec),
+                &JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false },
+            )
         });
         let polled = tokio::time::timeout(std::time::Duration::ZERO, left_behind).await;
         drop((polled, store));
@@ -112,7 +116,11 @@ async fn a_full_disk_refuses_the_request_keeps_nothing_of_it_and_later_all_works
         .write::<_, StoreError, _>(|tx| {
             let mut spec = spec(2);
             spec.name = "x".repeat(100_000);
-            tx.insert_job(now(), &new(&spec), &JobEvent::Submitted { waiting: false, needs_approval: false })
+            tx.insert_job(
+                now(),
+                &new(&spec),
+                &JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false },
+            )
         })
         .await;
     assert!(matches!(full, Err(StoreError::Full { .. })), "{full:?}");
@@ -176,7 +184,7 @@ async fn the_log_of_a_writer_that_never_pauses_does_not_grow_for_ever() {
                 spec.labels = (0..32).map(|n| (format!("{n}"), "x".repeat(25_000))).collect();
                 store
                     .write::<_, StoreError, _>(move |tx| {
-                        let first = JobEvent::Submitted { waiting: false, needs_approval: false };
+                        let first = JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false };
                         tx.insert_job(now(), &new(&spec), &first)
                     })
                     .await

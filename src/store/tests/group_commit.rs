@@ -39,7 +39,7 @@ impl Request for Probe {
 fn insert(tx: &mut Tx<'_>, number: u64, name: &str) -> Result<(), StoreError> {
     let mut spec = spec(number);
     spec.name = name.into();
-    tx.insert_job(now(), &new(&spec), &JobEvent::Submitted { waiting: false, needs_approval: false })?;
+    tx.insert_job(now(), &new(&spec), &JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false })?;
     Ok(())
 }
 

@@ -22,6 +22,7 @@ pub(super) fn histories() -> Vec<(StateKind, Vec<JobEvent>)> {
         root_hash: "ab".repeat(20),
         outputs: [("tag".to_owned(), "v1".to_owned())].into(),
     };
+    let unchanged = E::Unchanged { revision: 42, root_hash: "ab".repeat(20), outputs: Default::default() };
     vec![
         (StateKind::Waiting, vec![]),
         (StateKind::AwaitingApproval, vec![E::DependenciesMet]),
@@ -37,6 +38,7 @@ pub(super) fn histories() -> Vec<(StateKind, Vec<JobEvent>)> {
         (StateKind::Recovering, with(vec![permitted(), lost()])),
         (StateKind::NeedsOperator, with(vec![lost(), E::RecoveryGivenUp { reason: "no manifest".into() }])),
         (StateKind::Succeeded, with(vec![permitted(), succeeded])),
+        (StateKind::Succeeded, with(vec![unchanged])),
         (StateKind::Failed, with(vec![E::AttemptFailed { failure: failure(), retry_at: None }])),
         (StateKind::Cancelled, vec![E::CancelRequested]),
         (StateKind::Skipped, vec![E::DependencyUnmet { dependency: job_id(1) }]),
@@ -51,6 +53,7 @@ pub(super) fn first(kind: StateKind, rest: &[JobEvent]) -> JobEvent {
     JobEvent::Submitted {
         waiting: waits || kind == StateKind::Waiting,
         needs_approval: approved || kind == StateKind::AwaitingApproval,
+        dry_run: false,
     }
 }
 

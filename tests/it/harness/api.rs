@@ -29,11 +29,11 @@ pub(crate) fn job(repository: &str, lease_path: &str, payload: Payload) -> JobSp
     JobSpec {
         id: JobId(Uuid::now_v7()),
         name: "test".into(),
-        work: Work::Publish(Publish {
-            repository: RepositoryName::new(repository).unwrap(),
-            lease_path: LeasePath::new(lease_path).unwrap(),
+        work: Work::Publish(Publish::new(
+            RepositoryName::new(repository).unwrap(),
+            LeasePath::new(lease_path).unwrap(),
             payload,
-        }),
+        )),
         dependencies: Vec::new(),
         priority: 0,
         attempts: 1,
@@ -106,6 +106,11 @@ impl Api {
 
     pub(crate) fn log(&self, id: JobId) -> String {
         String::from_utf8_lossy(&self.runtime.block_on(self.client.log(id, None, None)).unwrap()).into_owned()
+    }
+
+    /// The list of the paths that a job's last attempt changes.
+    pub(crate) fn changes(&self, id: JobId) -> String {
+        String::from_utf8(self.runtime.block_on(self.client.changes(id, None)).unwrap().to_vec()).unwrap()
     }
 
     /// Submits a job that must succeed; gives the revision.

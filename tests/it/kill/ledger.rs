@@ -95,7 +95,10 @@ fn check_entry(
     };
     let none = Vec::new();
     let numbers = |change: &Change| made.get(change).unwrap_or(&none).clone();
-    let JobState::Succeeded { revision, root_hash } = state else {
+    if let JobState::Succeeded { unchanged: true, .. } = state {
+        return Err(format!("job {job} says that there was nothing to publish, and every job here changes something"));
+    }
+    let JobState::Succeeded { revision, root_hash, .. } = state else {
         let happened = entry.changes.iter().find(|change| !numbers(change).is_empty());
         return happened.map_or(Ok(()), |change| {
             Err(format!("job {job} is {}, and yet {change:?} happened in {:?}", state.kind(), numbers(change)))

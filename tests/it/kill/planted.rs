@@ -63,7 +63,7 @@ fn entry(path: &str) -> Entry {
 }
 
 fn succeeded(made: &Revision) -> JobState {
-    JobState::Succeeded { revision: made.number, root_hash: made.root_hash.clone() }
+    JobState::Succeeded { revision: made.number, root_hash: made.root_hash.clone(), unchanged: false }
 }
 
 /// Publishes one file as a batch of its own, behind Conveyor's back.
@@ -74,7 +74,7 @@ fn publish(publisher: &NativePublisher, home: &Home, path: &str, content: &str) 
     let meta = EntryMeta { mode: 0o644, mtime: 0, uid: 0, gid: 0, attributes: Attributes::new() };
     let kind = EntryKind::File { size: content.len() as u64 };
     transaction.put(&EntryPath::new(path.as_bytes()).unwrap(), &meta, &kind, &mut content.as_bytes()).unwrap();
-    transaction.publish("planted").unwrap()
+    transaction.publish("planted").unwrap().revision
 }
 
 #[track_caller]

@@ -30,6 +30,8 @@ pub(super) enum WorkerBug {
     AcksBeforeClaim,
     /// Publishes what is left of a batch one job of which failed.
     PublishesPartOfBatch,
+    /// Takes a dry run for a job as others are.
+    IgnoresDryRun,
 }
 
 impl Bug {
@@ -44,6 +46,7 @@ impl Bug {
             WorkerBug::TrustsExitCodes,
             WorkerBug::AcksBeforeClaim,
             WorkerBug::PublishesPartOfBatch,
+            WorkerBug::IgnoresDryRun,
         ];
         planted::Bug::ALL.into_iter().map(Self::Server).chain(workers.into_iter().map(Self::Worker))
     }

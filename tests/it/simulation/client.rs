@@ -157,6 +157,7 @@ fn job(rng: &mut ChaCha8Rng, now: Timestamp, number: usize, earlier: &[JobSpec])
     let kind = match rng.random_range(0..10) {
         0 | 1 => "flaky",
         2 => "failing",
+        3 => "needless",
         _ => "",
     };
     let repositories: Vec<_> = repository_names().collect();
@@ -175,10 +176,11 @@ fn job(rng: &mut ChaCha8Rng, now: Timestamp, number: usize, earlier: &[JobSpec])
             dependencies.push(Dependency { job_id: before.id, condition });
         }
     }
+    let dry_run = rng.random_range(0..12) == 0;
     JobSpec {
         id,
         name: format!("job {number} {kind}"),
-        work: Work::Publish(Publish { repository, lease_path, payload: Payload::Empty }),
+        work: Work::Publish(Publish { dry_run, ..Publish::new(repository, lease_path, Payload::Empty) }),
         dependencies,
         priority: rng.random_range(-1..2),
         attempts: rng.random_range(1..5),

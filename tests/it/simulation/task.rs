@@ -182,6 +182,14 @@ impl Task {
                 self.failed.insert(job.spec.id);
             }
         }
+        // What is there already, or only to be looked at, needs no permission.
+        let is_needless = |job: &ClaimedJob| job.spec.name.contains("needless") || job.spec.publish().dry_run;
+        if self.jobs.iter().all(is_needless) && self.failed.is_empty() && !env.has(WorkerBug::IgnoresDryRun) {
+            let head = self.repository(env).head();
+            self.abort(env, me, self.offer.batch_id);
+            self.ends(Outcome::Unchanged { revision: head, root_hash: String::new(), outputs: Default::default() });
+            return;
+        }
         let rest = self.jobs.len() > self.failed.len();
         if self.failed.is_empty() || rest && env.has(WorkerBug::PublishesPartOfBatch) {
             let base = self.repository(env).head();
