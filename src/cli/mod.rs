@@ -32,6 +32,7 @@ mod token_lists;
 mod upload;
 mod worker;
 mod worker_check;
+mod worker_control;
 mod workers;
 mod working;
 
@@ -123,7 +124,7 @@ enum Command {
     Gateway(gateway::GatewayCommand),
     /// Run the server, which keeps and distributes the jobs
     Server(server::ServerArgs),
-    /// Run a worker, which carries out jobs on a publisher
+    /// Run a worker, which carries out jobs on a publisher; or speak to the one that runs here
     Worker(worker::WorkerArgs),
     /// Run server and worker in one, to try things out
     Dev(dev::DevArgs),
@@ -146,9 +147,8 @@ enum Command {
 impl Command {
     fn is_daemon(&self) -> bool {
         match self {
-            Self::Server(_) | Self::Dev(_) => true,
             Self::Worker(args) => args.is_daemon(),
-            _ => false,
+            other => matches!(other, Self::Server(_) | Self::Dev(_)),
         }
     }
 }

@@ -25,7 +25,8 @@ impl Worker {
             publisher: Some(self.publisher.kind().to_owned()),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             slots: Some(self.settings.slots),
-            draining: self.draining.has_begun(),
+            draining: !self.draining.takes(),
+            drained: self.draining.drained(),
         }
     }
 
