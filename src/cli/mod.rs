@@ -120,7 +120,9 @@ enum Command {
     Worker(worker::WorkerArgs),
     /// Run server and worker in one, to try things out
     Dev(dev::DevArgs),
-    /// Make and look at repositories, without cvmfs_server
+    /// List the repositories that the server accepts jobs for, and how they stand
+    Repositories(repository::RepositoriesArgs),
+    /// Make, look at, change and hold repositories
     #[command(subcommand)]
     Repository(repository::RepositoryCommand),
     /// Copy the server's state, also while it runs
@@ -179,6 +181,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Server(args) => server::run(args, &context).await,
         Command::Worker(args) => worker::run(args, &context).await,
         Command::Dev(args) => dev::run(args, &context).await,
+        Command::Repositories(args) => repository::list_all(args, &context).await.map(|()| ExitCode::SUCCESS),
         Command::Repository(command) => repository::run(command, &context).await,
         Command::Backup(args) => backup::run(args, &context).await,
         Command::Restore(args) => backup::run_restore(args, &context).await,

@@ -7,6 +7,7 @@ mod broker;
 mod cli;
 mod fuzz;
 mod harness;
+mod holds;
 mod hostile;
 mod kill;
 mod mount;

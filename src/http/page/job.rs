@@ -102,7 +102,8 @@ pub(in crate::http) async fn job(
 fn facts(job: &JobView) -> Vec<(&'static str, String)> {
     let yes = |asked: bool| asked.then(|| ("Cancel", "requested".to_owned()));
     match &job.status {
-        JobState::Waiting | JobState::AwaitingApproval | JobState::Queued | JobState::Cancelled => Vec::new(),
+        JobState::Queued => job.held.iter().map(|held| ("Waits, because", held.clone())).collect(),
+        JobState::Waiting | JobState::AwaitingApproval | JobState::Cancelled => Vec::new(),
         JobState::Backoff { until, reason } => vec![("Tried again", moment(*until)), ("Because", reason.clone())],
         JobState::Offered { batch } => vec![("Batch", batch.to_string())],
         JobState::Running { batch, node, phase, cancel_requested } => {
