@@ -24,6 +24,7 @@ mod repositories;
 mod resolve;
 mod retention;
 mod retry;
+mod revert;
 mod submit;
 #[cfg(test)]
 mod tests;

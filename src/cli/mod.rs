@@ -22,6 +22,7 @@ mod progress;
 mod repository;
 mod resolve;
 mod retry;
+mod revert;
 mod server;
 mod serving;
 mod spec_file;
@@ -107,6 +108,8 @@ enum Command {
     Cancel(cancel::CancelArgs),
     /// Try jobs again that ended without success
     Retry(retry::RetryArgs),
+    /// Undo what a job changed, by a new job
+    Revert(revert::RevertArgs),
     /// Make, list and revoke the tokens that let people and programs in
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -175,6 +178,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Changes(args) => changes::run(args, &context).await,
         Command::Cancel(args) => cancel::run(args, &context).await,
         Command::Retry(args) => retry::run(args, &context).await,
+        Command::Revert(args) => revert::run(args, &context).await,
         Command::Token(command) => token::run(command, &context).await,
         Command::Resolve(args) => resolve::run(args, &context).await,
         Command::Workers(args) => workers::run(args, &context).await,

@@ -238,7 +238,7 @@ pub(super) async fn run(args: SubmitArgs, context: &Context) -> anyhow::Result<E
     wait(&reply, &dry_runs, &client, context).await
 }
 
-async fn wait(
+pub(super) async fn wait(
     reply: &SubmitReply,
     dry_runs: &HashSet<JobId>,
     client: &Client,

@@ -5,9 +5,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Client, ClientError, Repeat};
-use crate::domain::ids::HoldId;
+use crate::domain::ids::{HoldId, JobId};
 use crate::domain::names::RepositoryName;
-use crate::domain::repository::{HoldReply, HoldRequest, PauseRequest, ReleaseRequest, RepositoryList, RepositoryView};
+use crate::domain::protocol::SubmitReply;
+use crate::domain::repository::{
+    HoldReply, HoldRequest, PauseRequest, ReleaseRequest, RepositoryList, RepositoryView, RevertRequest,
+};
 
 impl Client {
     /// All repositories that jobs are accepted for.
@@ -41,6 +44,12 @@ impl Client {
     /// Ends a hold for maintenance.
     pub async fn release(&self, name: &RepositoryName, id: HoldId) -> Result<RepositoryView, ClientError> {
         self.change("release the repository", name, "release", &ReleaseRequest { id }).await
+    }
+
+    /// Submits the job that undoes another one.
+    pub async fn revert(&self, job: JobId, request: &RevertRequest) -> Result<SubmitReply, ClientError> {
+        let url = self.route(&["jobs", &job.to_string(), "revert"]);
+        self.call("revert the job", Repeat::Always, || self.request(Method::POST, url.clone()).json(request)).await
     }
 
     async fn change<T: DeserializeOwned>(

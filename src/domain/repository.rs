@@ -141,6 +141,23 @@ pub struct HoldRequest {
     pub renew: bool,
 }
 
+/// Undoes a job by another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RevertRequest {
+    /// Id of the new job, a UUID of version 7 that the client chooses: asking again is no second job.
+    pub id: JobId,
+    /// Also what later revisions changed again, and what others of its batch changed below its path.
+    #[serde(default)]
+    pub force: bool,
+    /// Only shows what would change.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Who asks, for people and for fair share.
+    #[serde(default)]
+    pub submitter: String,
+}
+
 /// A hold that was granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HoldReply {

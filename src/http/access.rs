@@ -68,6 +68,7 @@ pub(super) const TABLE: &[(Method, &str, Access)] = &[
     (Method::POST, "/api/v1/jobs/{id}/cancel", Steer),
     (Method::POST, "/api/v1/jobs/{id}/retry", Steer),
     (Method::POST, "/api/v1/jobs/{id}/resolve", OPERATOR),
+    (Method::POST, "/api/v1/jobs/{id}/revert", SUBMIT),
     (Method::GET, "/api/v1/jobs/{id}/events", READ),
     (Method::GET, "/api/v1/events", READ),
     (Method::GET, "/api/v1/watch", READ),

@@ -119,6 +119,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::retry))
         .routes(routes!(jobs::resolve))
+        .routes(routes!(jobs::revert))
         .routes(routes!(events::of_job))
         .routes(routes!(events::all))
         .routes(routes!(watch::submission, watch::jobs))

@@ -14,6 +14,7 @@ mod held;
 mod log;
 mod offers;
 mod recover;
+mod revert;
 mod source;
 mod stage;
 

@@ -15,7 +15,7 @@ use super::batch::Ending;
 use super::failure::{chain, failed, outcome};
 use super::held::Stop;
 use super::log::AttemptLog;
-use super::{Account, Worker, source};
+use super::{Account, Worker, revert, source};
 use crate::domain::ids::BatchId;
 use crate::domain::job::spec::{Payload, Publish};
 use crate::domain::outcome::Outcome;
@@ -36,7 +36,7 @@ const FETCHES_AT_ONCE: usize = 8;
 /// Bytes of a script's output that are passed on.
 const OUTPUT_LIMIT: u64 = 256 * 1024 * 1024;
 
-type Open = Box<dyn Transaction>;
+pub(super) type Open = Box<dyn Transaction>;
 
 /// Everything that a batch wants to change, and nothing of it visible yet.
 pub(super) struct Staged {
@@ -123,11 +123,11 @@ async fn fetch_one(
 }
 
 /// How long a job's payload may take.
-fn time_limit(job: &ClaimedJob) -> Duration {
+pub(super) fn time_limit(job: &ClaimedJob) -> Duration {
     Duration::from_secs(job.time_left_s.map_or(job.spec.timeout_s, |left| left.min(job.spec.timeout_s)).into())
 }
 
-fn too_long(what: &str, job: &ClaimedJob) -> Outcome {
+pub(super) fn too_long(what: &str, job: &ClaimedJob) -> Outcome {
     let limit = match job.time_left_s {
         Some(left) if left < job.spec.timeout_s => format!("the {left} s that were left until the job's deadline"),
         _ => format!("the job's limit of {} s", job.spec.timeout_s),
@@ -191,6 +191,9 @@ async fn stage_one(
                 log.line(format!("/{path} was not there")).await;
             }
             Ok(transaction)
+        }
+        (Payload::Revert { tag, force, .. }, _) => {
+            revert::stage(worker, transaction, job, log, tag.clone(), *force, stop).await
         }
         (Payload::Empty | Payload::Script { .. } | Payload::Tarball { .. }, _) => Ok(transaction),
     }
@@ -320,7 +323,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 /// Waits until the batch must be stopped.
-async fn stopped(stop: &mut watch::Receiver<Stop>) {
+pub(super) async fn stopped(stop: &mut watch::Receiver<Stop>) {
     if stop.wait_for(|stop| *stop != Stop::No).await.is_err() {
         // Nobody is left who could say so.
         std::future::pending().await

@@ -150,6 +150,7 @@ fn payload(payload: &Payload) -> String {
         Payload::Script { source: from, args } if args.is_empty() => format!("script {}", source(from)),
         Payload::Script { source: from, args } => format!("script {} with {args:?}", source(from)),
         Payload::Tarball { source: from } => format!("tarball {}", source(from)),
+        Payload::Revert { job, .. } => format!("revert job {job}"),
         Payload::Delete { paths } if paths.len() == 1 => format!("delete {}", paths[0]),
         Payload::Delete { paths } => format!("delete {} paths", paths.len()),
     }

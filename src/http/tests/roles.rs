@@ -20,6 +20,7 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/jobs/{id}/cancel", "operator admin"),
     ("POST", "/api/v1/jobs/{id}/retry", "operator admin"),
     ("POST", "/api/v1/jobs/{id}/resolve", "operator admin"),
+    ("POST", "/api/v1/jobs/{id}/revert", "submit operator admin"),
     ("GET", "/api/v1/jobs/{id}/events", "read submit operator admin"),
     ("GET", "/api/v1/events", "read submit operator admin"),
     ("GET", "/api/v1/watch", "read submit operator admin"),
