@@ -13,6 +13,7 @@ mod kill;
 mod mount;
 mod predecessor;
 mod race;
+mod revert;
 #[cfg(feature = "crash-points")]
 mod simulation;
 mod standby;
