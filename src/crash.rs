@@ -41,6 +41,14 @@ pub const ALL: &[&str] = &[
     "native.before-flip",
     "native.flipped",
     "native.flip-synced",
+    "cvmfs-server.opening",
+    "cvmfs-server.opened",
+    "cvmfs-server.open",
+    "cvmfs-server.publishing",
+    "cvmfs-server.published",
+    "cvmfs-server.processes-ended",
+    "cvmfs-server.lease-dropped",
+    "cvmfs-server.aborted",
 ];
 
 /// Passes a point: the process ends here if the environment says so.

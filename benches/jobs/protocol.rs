@@ -1,7 +1,7 @@
 //! Jobs through the whole protocol with a real worker and a publisher that does nothing.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use conveyor::domain::names::{LeasePath, RepositoryName};
 use conveyor::domain::progress::Counters;
 use conveyor::domain::tree::{ChangedPath, EntryKind, EntryMeta, EntryPath};
 use conveyor::payload::fetch::FetchLimits;
-use conveyor::publisher::{Evidence, Publisher, PublisherError, Revision, Transaction, Workspace};
+use conveyor::publisher::{Evidence, Published, Publisher, PublisherError, Revision, Transaction, Workspace};
 use conveyor::worker::{self, Account, Halt, WorkerSettings};
 use serde_json::json;
 use tokio::sync::watch;
@@ -77,6 +77,8 @@ async fn jobs_per_s(count: usize, settings: Settings, broker: Option<rabbitmq::S
         state_dir: server.directory().join("worker"),
         temp_dir: server.directory().join("tmp"),
         run_as: nix::unistd::geteuid().is_root().then_some(Account { uid: 65534, gid: 65534 }),
+        isolation_required: false,
+        hidden: Vec::new(),
         fetch: FetchLimits::default(),
         broker,
         repositories: None,
@@ -191,8 +193,8 @@ impl Transaction for IdleTransaction {
         Ok(())
     }
 
-    fn publish(self: Box<Self>, _: &str) -> Result<Revision, PublisherError> {
-        Ok(revision(self.revisions.fetch_add(1, Ordering::SeqCst) + 1))
+    fn publish(self: Box<Self>, _: &str) -> Result<Published, PublisherError> {
+        Ok(revision(self.revisions.fetch_add(1, Ordering::SeqCst) + 1).into())
     }
 
     fn abort(self: Box<Self>) -> Result<(), PublisherError> {

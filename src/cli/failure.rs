@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::client::ClientError;
 use crate::config::ConfigError;
+use crate::publisher::gateway::GatewayError;
 use crate::store::StoreError;
 
 /// The job or command failed.
@@ -48,6 +49,9 @@ pub fn code(error: &anyhow::Error) -> u8 {
         }
         if cause.is::<ConfigError>() {
             return CONFIG;
+        }
+        if let Some(GatewayError::Unreachable { .. } | GatewayError::Unanswered { .. }) = cause.downcast_ref() {
+            return UNREACHABLE;
         }
         // A restart would find the same.
         if let Some(StoreError::Damaged { .. } | StoreError::TooNew { .. }) = cause.downcast_ref() {

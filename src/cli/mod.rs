@@ -13,6 +13,7 @@ mod check_db;
 mod context;
 mod dev;
 mod ended;
+mod gateway;
 mod list;
 mod logging;
 mod logs;
@@ -117,6 +118,11 @@ enum Command {
     Resolve(resolve::ResolveArgs),
     /// Show the workers, and which repositories nobody serves
     Workers(workers::WorkersArgs),
+    /// Show who may publish where on the gateways of this node, and take leases away
+    Leases(gateway::leases::LeasesArgs),
+    /// Look at a CernVM-FS gateway, and empty it before its restart
+    #[command(subcommand)]
+    Gateway(gateway::GatewayCommand),
     /// Run the server, which keeps and distributes the jobs
     Server(server::ServerArgs),
     /// Run a worker, which carries out jobs on a publisher
@@ -182,6 +188,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Token(command) => token::run(command, &context).await,
         Command::Resolve(args) => resolve::run(args, &context).await,
         Command::Workers(args) => workers::run(args, &context).await,
+        Command::Leases(args) => gateway::leases::run(args, &context).await,
+        Command::Gateway(command) => gateway::run(command, &context).await,
         Command::Server(args) => server::run(args, &context).await,
         Command::Worker(args) => worker::run(args, &context).await,
         Command::Dev(args) => dev::run(args, &context).await,

@@ -1,25 +1,33 @@
 //! Puts a worker together: its client, its publisher, the account that payloads run as.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, bail};
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::config::{Offers, WorkerConfig};
+use crate::config::{CvmfsServerConfig, Isolation, NodePublisher, Offers, WorkerConfig};
 use crate::payload::fetch::FetchLimits;
+use crate::publisher::cvmfs_server::{self, CvmfsServer, Mark, Ownership};
 use crate::publisher::native::NativePublisher;
+use crate::publisher::{Owner, Publisher};
 use crate::worker::{self, Account, Ended, Halt, Once, WorkerSettings};
 
 /// The account that payloads run as where the worker is root and nothing is configured.
 const NOBODY: &str = "nobody";
 
-/// Runs a worker with the native publisher until it is told to halt, or for one batch.
+/// Runs a worker until it is told to halt, or for one batch.
 pub(super) async fn run(
     config: WorkerConfig,
     once: Option<Once>,
     halt: watch::Receiver<Halt>,
 ) -> anyhow::Result<Ended> {
+    let run_as = account(config.run_as.as_deref())?;
+    if let NodePublisher::CvmfsServer(_) = config.publisher {
+        CvmfsServer::refuse_other_namespace().map_err(anyhow::Error::msg)?;
+    }
+    let publisher = publisher(&config, run_as);
     let client = Client::new(&config.client.url, config.client.token)?;
-    let publisher = NativePublisher::new(&config.repositories_dir, &config.keys_dir);
     let settings = WorkerSettings {
         node: config.node,
         fleet: config.fleet,
@@ -27,7 +35,9 @@ pub(super) async fn run(
         slots: if once.is_some() { 1 } else { config.slots },
         state_dir: config.state_dir,
         temp_dir: config.temp_dir,
-        run_as: account(config.run_as.as_deref())?,
+        run_as,
+        isolation_required: config.isolation == Isolation::Required,
+        hidden: config.secrets,
         fetch: FetchLimits::default(),
         broker: match config.offers {
             Offers::Http => None,
@@ -37,7 +47,36 @@ pub(super) async fn run(
         drain_timeout: config.drain_timeout,
         once,
     };
-    Ok(worker::run(client, std::sync::Arc::new(publisher), settings, halt).await?)
+    Ok(worker::run(client, publisher, settings, halt).await?)
+}
+
+/// What this node publishes with.
+fn publisher(config: &WorkerConfig, run_as: Option<Account>) -> Arc<dyn Publisher> {
+    match &config.publisher {
+        NodePublisher::Native => Arc::new(NativePublisher::new(&config.repositories_dir, &config.keys_dir)),
+        NodePublisher::CvmfsServer(driven) => Arc::new(CvmfsServer::new(driver_settings(config, driven, run_as))),
+    }
+}
+
+/// The driver's settings, out of the configuration's.
+fn driver_settings(
+    config: &WorkerConfig,
+    driven: &CvmfsServerConfig,
+    run_as: Option<Account>,
+) -> cvmfs_server::Settings {
+    let mut settings = cvmfs_server::Settings::new(&config.state_dir);
+    settings.command.clone_from(&driven.command);
+    settings.config_dir.clone_from(&driven.config_dir);
+    settings.ownership = if driven.keeps_owners { Ownership::Keep } else { Ownership::Owner };
+    settings.run_as = run_as.map(|account| Owner { uid: account.uid, gid: account.gid });
+    settings.mark = if driven.evidence_by_description { Mark::Description } else { Mark::Tag };
+    settings.short_limit = driven.transaction_limit;
+    settings.publish_limit = driven.publish_limit;
+    settings.remount_limit = driven.remount_limit;
+    settings.lease_reserve = driven.lease_reserve;
+    settings.fence_limit = driven.fence_limit;
+    settings.in_use_patience = driven.in_use_patience;
+    settings
 }
 
 /// The account of this name; `nobody` for a root worker that names none.

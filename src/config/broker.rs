@@ -121,6 +121,11 @@ impl Config {
         }))
     }
 
+    /// The files that prove who we are.
+    pub(super) fn broker_secrets(&self) -> impl Iterator<Item = PathBuf> {
+        [self.file.broker.password_file.get(), self.file.broker.key_file.get()].into_iter().flatten().cloned()
+    }
+
     fn broker_tls(&self) -> Result<BrokerTls, ConfigError> {
         let file = &self.file.broker;
         let said = file.ca_file.get().cloned().or_else(|| self.environment.get("SSL_CERT_FILE").map(PathBuf::from));

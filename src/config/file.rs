@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::ConfigError;
 use super::broker::BrokerTable;
+use super::cvmfs_server::CvmfsServerTable;
 use super::value::Setting;
 use crate::domain::fleet::Repositories;
 use crate::domain::names::RepositoryName;
@@ -25,6 +26,7 @@ pub(super) struct File {
     pub(super) batches: BatchesTable,
     pub(super) repositories: Repositories,
     pub(super) broker: BrokerTable,
+    pub(super) cvmfs_server: CvmfsServerTable,
     pub(super) queue: QueueTable,
     pub(super) db: DbTable,
 }
@@ -88,7 +90,9 @@ pub(super) struct WorkerTable {
     pub(super) repositories_dir: Setting<PathBuf>,
     pub(super) keys_dir: Setting<PathBuf>,
     pub(super) run_as: Setting<String>,
+    pub(super) isolation: Setting<String>,
     pub(super) offers: Setting<String>,
+    pub(super) publisher: Setting<String>,
     pub(super) repositories: Option<Vec<RepositoryName>>,
     pub(super) drain_timeout_s: Setting<u32>,
 }

@@ -2,6 +2,7 @@
 //! the file, which beats the default. The old program's file and variables are accepted.
 
 mod broker;
+mod cvmfs_server;
 mod environment;
 mod file;
 mod roles;
@@ -17,8 +18,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use broker::{BrokerConfig, BrokerTls};
+pub use cvmfs_server::{CvmfsServerConfig, WorldReadable};
 pub use environment::Environment;
-pub use roles::{ClientConfig, ClientFlags, Offers, ServerConfig, ServerFlags, WorkerConfig, WorkerFlags};
+pub use roles::{
+    ClientConfig, ClientFlags, Isolation, NodePublisher, Offers, ServerConfig, ServerFlags, WorkerConfig, WorkerFlags,
+};
 pub use secret::read_token_file;
 pub use tokens::{Stamp, parse_token_list, read_token_list};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::secret::read_token_file;
 use super::value::Setting;
-use super::{BrokerConfig, Config, ConfigError};
+use super::{BrokerConfig, Config, ConfigError, CvmfsServerConfig};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
 use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
@@ -16,6 +16,7 @@ use crate::domain::token::Token;
 const DEFAULT_PORT: u16 = 8080;
 const DEFAULT_MAX_BLOB_BYTES: u64 = 64 << 30;
 const DEFAULT_SLOTS: u32 = 4;
+const DEFAULT_SERVER_STATE: &str = "/var/lib/conveyor";
 const DEFAULT_DRAIN_S: u32 = 60;
 
 /// Flags that every client command has.
@@ -116,12 +117,37 @@ pub struct WorkerConfig {
     pub keys_dir: PathBuf,
     /// The account that payloads run as.
     pub run_as: Option<String>,
+    /// What it publishes with.
+    pub publisher: NodePublisher,
+    /// Whether scripts must be isolated.
+    pub isolation: Isolation,
+    /// Files and directories with secrets that this configuration names, its own file among them.
+    pub secrets: Vec<PathBuf>,
     /// How offers come.
     pub offers: Offers,
     /// The repositories that it serves; those that are there where not said.
     pub repositories: Option<Vec<RepositoryName>>,
     /// How long what it has may go on when it is told to end.
     pub drain_timeout: Duration,
+}
+
+/// What a worker publishes with.
+#[derive(Debug, Clone)]
+pub enum NodePublisher {
+    /// It writes the repositories of its directory by itself.
+    Native,
+    /// This machine's `cvmfs_server`.
+    CvmfsServer(Box<CvmfsServerConfig>),
+}
+
+/// Whether scripts must be isolated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// A worker that cannot do so does not start.
+    Required,
+    /// Where the host can. Elsewhere the worker warns, and scripts run without.
+    #[default]
+    Preferred,
 }
 
 /// How a worker gets offers.
@@ -160,7 +186,7 @@ impl Config {
         };
         Ok(ServerConfig {
             listen,
-            state_dir: self.state_dir(flags.state_dir.as_ref(), &file.state_dir, "/var/lib/conveyor"),
+            state_dir: self.state_dir(flags.state_dir.as_ref(), &file.state_dir, DEFAULT_SERVER_STATE),
             token,
             tokens: file.tokens.clone(),
             submitter_is_owner: match file.submitter.get().map(String::as_str) {
@@ -218,12 +244,39 @@ impl Config {
             repositories_dir: path(&file.repositories_dir, "/srv/cvmfs"),
             keys_dir: path(&file.keys_dir, "/etc/cvmfs/keys"),
             run_as: file.run_as.get().cloned(),
+            publisher: match file.publisher.get().map(String::as_str) {
+                None | Some("native") => NodePublisher::Native,
+                Some("cvmfs-server") => NodePublisher::CvmfsServer(Box::new(self.cvmfs_server()?)),
+                Some(_) => {
+                    let why = "must be \"native\" or \"cvmfs-server\"".into();
+                    return Err(ConfigError::Value { key: "[worker] publisher".into(), why });
+                }
+            },
+            isolation: match file.isolation.get().map(String::as_str) {
+                None | Some("preferred") => Isolation::Preferred,
+                Some("required") => Isolation::Required,
+                Some(other) => {
+                    let why = format!("is {other:?}; write \"required\" or \"preferred\"");
+                    return Err(ConfigError::Value { key: "[worker] isolation".into(), why });
+                }
+            },
+            secrets: self.secrets(flags),
             offers: self.offers()?,
             repositories: file.repositories.clone(),
             drain_timeout: Duration::from_secs(
                 ranged("[worker] drain_timeout_s", &file.drain_timeout_s, DEFAULT_DRAIN_S, 0, 86_400)?.into(),
             ),
         })
+    }
+
+    /// What no script may see, whether it is there or not.
+    fn secrets(&self, flags: &WorkerFlags) -> Vec<PathBuf> {
+        let (client, server, worker) = (&self.file.client, &self.file.server, &self.file.worker);
+        let said = self.environment.get("CONVEYOR_TOKEN_FILE").map(PathBuf::from);
+        let tokens = [client.token_file.get(), server.token_file.get(), worker.token_file.get()];
+        let tokens = tokens.into_iter().flatten().chain(&flags.client.token_file).chain(&server.tokens).cloned();
+        let state = server.state_dir.get().cloned().unwrap_or_else(|| DEFAULT_SERVER_STATE.into());
+        tokens.chain(said).chain(self.path.clone()).chain(self.broker_secrets()).chain([state]).collect()
     }
 
     fn batches(&self) -> Result<BatchLimits, ConfigError> {
@@ -259,7 +312,7 @@ impl Config {
 
     /// The state directory of a server, for commands that look at it.
     pub fn server_state_dir(&self, flag: Option<&PathBuf>) -> PathBuf {
-        self.state_dir(flag, &self.file.server.state_dir, "/var/lib/conveyor")
+        self.state_dir(flag, &self.file.server.state_dir, DEFAULT_SERVER_STATE)
     }
 
     /// The repositories; where a broker is, their fleets are parts of queues' names.

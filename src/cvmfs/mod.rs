@@ -19,6 +19,7 @@ pub mod error;
 pub mod fetch;
 pub mod hash;
 pub mod history;
+pub mod http;
 pub mod ingest;
 pub mod keys;
 pub mod manifest;

@@ -1,11 +1,15 @@
 //! The publisher seam: what a worker asks of whatever writes into CernVM-FS.
 //!
-//! Calls block; the worker runs them on a blocking thread. Two implementations are meant: [`native`], and the
-//! `cvmfs_server` command line on publisher nodes.
+//! Calls block; the worker runs them on a blocking thread. [`native`] writes the repository's format by itself;
+//! [`cvmfs_server`] drives the command line of that name, with or without a gateway.
 
+pub mod cvmfs_server;
+pub mod gateway;
+pub mod mounts;
 pub mod native;
 pub mod revert;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +38,34 @@ pub enum Evidence {
     NotPublished,
 }
 
+/// A publish that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// What it made.
+    pub revision: Revision,
+    /// Figures for those who look at the job, such as milliseconds of the publisher's own stages.
+    pub figures: BTreeMap<String, String>,
+    /// What people should know of it all the same, such as a node that must be repaired.
+    pub notes: Vec<String>,
+    /// Paths that are not in the repository as they were staged, each with what is different.
+    pub mismatches: Vec<Mismatch>,
+}
+
+/// A path that was published otherwise than it was staged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The path.
+    pub path: EntryPath,
+    /// What is different.
+    pub why: String,
+}
+
+impl From<Revision> for Published {
+    fn from(revision: Revision) -> Self {
+        Self { revision, figures: BTreeMap::new(), notes: Vec::new(), mismatches: Vec::new() }
+    }
+}
+
 /// Where a script works.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
@@ -59,6 +91,47 @@ pub struct Owner {
     pub uid: u32,
     /// Numeric group.
     pub gid: u32,
+}
+
+/// Something that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is about, in a few words: `repository NAME`.
+    pub what: String,
+    /// How it stands.
+    pub state: FindingState,
+    /// What was found.
+    pub text: String,
+    /// The next step, where one is needed.
+    pub hint: Option<String>,
+}
+
+/// How something stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FindingState {
+    /// As it should be.
+    Good,
+    /// It will do, for now or not for all.
+    Warning,
+    /// It will not do.
+    Missing,
+}
+
+impl Finding {
+    /// Something that is as it should be.
+    pub fn good(what: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { what: what.into(), state: FindingState::Good, text: text.into(), hint: None }
+    }
+
+    /// Something that will do, and what would be better.
+    pub fn warning(what: impl Into<String>, text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), state: FindingState::Warning, text: text.into(), hint: Some(hint.into()) }
+    }
+
+    /// Something that will not do, and the next step.
+    pub fn missing(what: impl Into<String>, text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), state: FindingState::Missing, text: text.into(), hint: Some(hint.into()) }
+    }
 }
 
 /// Why a publisher could not do what was asked.
@@ -112,6 +185,17 @@ pub enum PublisherError {
         /// What is wrong and what to do.
         why: String,
     },
+    /// `cvmfs_server` did not do it.
+    #[error("repository {repository}: cvmfs_server {} failed{}", command.as_str(), refusal.advice().map(|advice| format!(" ({advice})")).unwrap_or_default())]
+    Refused {
+        /// The repository.
+        repository: RepositoryName,
+        /// What it was to do.
+        command: cvmfs_server::Subcommand,
+        /// Why.
+        #[source]
+        refusal: cvmfs_server::Refusal,
+    },
     /// Reading the payload's stream failed.
     #[error("cannot read the content of {path:?}")]
     Content {
@@ -148,6 +232,7 @@ impl PublisherError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Busy { .. } | Self::Io { .. } => true,
+            Self::Refused { refusal, .. } => refusal.is_transient(),
             Self::UnknownRepository { .. }
             | Self::Conflict { .. }
             | Self::Limit { .. }
@@ -184,6 +269,20 @@ pub trait Publisher: Send + Sync {
     /// Its kind, for people.
     fn kind(&self) -> &'static str;
 
+    /// Repairs what earlier lives and failures have left on this node, as far as that can be done now, and forgets what is
+    /// good again. Called at the start and now and then; blocks.
+    fn tidy(&self) {}
+
+    /// What is wrong with a repository on this node, so that no batch can run there until it is repaired.
+    fn fault(&self, _repository: &RepositoryName) -> Option<String> {
+        None
+    }
+
+    /// Looks whether it has what it needs on this machine, for a person who sets it up: one finding for each thing.
+    fn check(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+
     /// The repositories that it could publish into now; nothing where it cannot tell.
     fn repositories(&self) -> Option<Vec<RepositoryName>> {
         None
@@ -195,8 +294,9 @@ pub trait Transaction: Send {
     /// The revision that the change set applies to.
     fn base(&self) -> &Revision;
 
-    /// How long a payload may go on until there would be too little time left to publish, where there is such a limit.
-    fn time_left(&self) -> Option<Duration> {
+    /// How long a payload may go on until there would be too little time left to publish, where there is such a limit. A limit
+    /// that can be put off is.
+    fn time_left(&mut self) -> Option<Duration> {
         None
     }
 
@@ -244,7 +344,7 @@ pub trait Transaction: Send {
 
     /// Publishes the change set as one revision, tagged with the key that the transaction was opened with. Everything is
     /// on stable storage when it returns.
-    fn publish(self: Box<Self>, message: &str) -> Result<Revision, PublisherError>;
+    fn publish(self: Box<Self>, message: &str) -> Result<Published, PublisherError>;
 
     /// Drops the change set; the repository stays as it was.
     fn abort(self: Box<Self>) -> Result<(), PublisherError>;

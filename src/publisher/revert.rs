@@ -88,7 +88,12 @@ impl Work<'_> {
     /// The root catalogs before the publish and after it.
     fn revisions(&self) -> Result<(ContentHash, ContentHash), UndoError> {
         let tag = &self.undo.tag;
-        let found = self.reader.tag(tag).map_err(|error| self.failed("look the tag up", error))?;
+        // Where repositories cannot have so many named tags, the key is the description of an automatic one.
+        let look = || match self.reader.tag(tag)? {
+            Some(found) => Ok(Some(found)),
+            None => Ok(self.reader.tags()?.into_iter().find(|found| found.description.trim() == tag)),
+        };
+        let found = look().map_err(|error| self.failed("look the tag up", error))?;
         let Some(found) = found else {
             return Err(UndoError::Refused(format!(
                 "tag {tag} is no longer in the history of {}: nobody can tell what the job's revision was",

@@ -11,6 +11,9 @@ use crate::domain::worker::WorkerAbout;
 /// How often it is looked which repositories are there.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// How often the publisher repairs what was left.
+const TIDY: Duration = Duration::from_secs(30);
+
 /// The repositories that can be served; none where that cannot be told.
 pub(super) type Served = Mutex<Option<Vec<RepositoryName>>>;
 
@@ -34,19 +37,30 @@ impl Worker {
 
     /// Looks which repositories are there. Not within the heartbeat: a file system that hangs must not cost the claims.
     pub(super) async fn look(self: &Arc<Self>) {
-        let served = match &self.settings.repositories {
-            Some(named) => Some(named.clone()),
-            None => {
-                let publisher = Arc::clone(&self.publisher);
-                let Ok(found) = tokio::task::spawn_blocking(move || publisher.repositories()).await else { return };
-                found
-            }
-        };
+        let (publisher, named) = (Arc::clone(&self.publisher), self.settings.repositories.clone());
+        let looking = tokio::task::spawn_blocking(move || {
+            let mut served = named.or_else(|| publisher.repositories())?;
+            // Others may be able to, meanwhile.
+            served.retain(|repository| publisher.fault(repository).is_none());
+            Some(served)
+        });
+        let Ok(served) = looking.await else { return };
         let mut known = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != served {
             *known = served;
             drop(known);
             self.beat.notify_one();
+        }
+    }
+
+    /// Has the publisher repair what can be repaired, again and again.
+    pub(super) async fn keep_tidy(self: Arc<Self>) -> Infallible {
+        loop {
+            let publisher = Arc::clone(&self.publisher);
+            // One that panics is called again.
+            let _ = tokio::task::spawn_blocking(move || publisher.tidy()).await;
+            self.look().await;
+            tokio::time::sleep(TIDY).await;
         }
     }
 

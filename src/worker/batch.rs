@@ -16,11 +16,15 @@ use super::{Worker, changes, failure, fence, stage};
 use crate::client::ClientError;
 use crate::domain::batch::Intent;
 use crate::domain::ids::BatchId;
+use crate::domain::job::event::Failure;
 use crate::domain::job::spec::Publish;
 use crate::domain::outcome::{JobOutcome, Outcome};
 use crate::domain::protocol::{ClaimReply, IntentRequest, OutcomeRequest};
-use crate::publisher::{Revision, Transaction};
+use crate::domain::tree::EntryPath;
+use crate::publisher::{Mismatch, Published, Revision, Transaction};
 
+/// Paths that are named where they were published otherwise than staged.
+const LISTED_MISMATCHES: usize = 10;
 /// Pause before an outcome is sent again.
 const PAUSE_BEFORE_REPORT: Duration = Duration::from_secs(1);
 /// Jobs that are named in the tag of a publish.
@@ -84,8 +88,8 @@ pub(super) enum Ending {
         /// What became of it.
         outcome: Outcome,
     },
-    /// Published, with what is told of each job.
-    Published(Revision, Vec<Outputs>),
+    /// Published, with what is told of each job, or why it is not as the job wanted it.
+    Published(Revision, Vec<Result<Outputs, Failure>>),
     /// There was nothing to publish beside this revision, with what is told of each job.
     Unchanged(Revision, Vec<Outputs>),
 }
@@ -117,7 +121,10 @@ impl Ending {
             }
             Self::Published(Revision { number, root_hash }, outputs) => outputs
                 .into_iter()
-                .map(|outputs| Outcome::Succeeded { revision: number, root_hash: root_hash.clone(), outputs })
+                .map(|of_job| match of_job {
+                    Ok(outputs) => Outcome::Succeeded { revision: number, root_hash: root_hash.clone(), outputs },
+                    Err(failure) => Outcome::Failed { failure, transient: false },
+                })
                 .collect(),
             Self::Unchanged(Revision { number, root_hash }, outputs) => outputs
                 .into_iter()
@@ -148,7 +155,7 @@ async fn attempt(
         Ok(leases) => leases,
         Err(outcome) => return Ending::All(outcome),
     };
-    let folder = scratch.to_owned();
+    let (of_leases, folder) = (leases.clone(), scratch.to_owned());
     let described =
         stage::blocking(move || Changed::of(&*transaction, &leases, &folder).map(|changed| (transaction, changed)));
     let (transaction, changed) = match described.await {
@@ -192,7 +199,7 @@ async fn attempt(
     let published = tokio::task::spawn_blocking(move || {
         let publishing = Instant::now();
         let settled = match transaction.publish(&message) {
-            Ok(revision) => Ok(revision),
+            Ok(published) => Ok(published),
             Err(error) => fence::settle(&publisher, &repository, &key, &error),
         };
         (settled, publishing.elapsed())
@@ -201,13 +208,36 @@ async fn attempt(
     drop(publishing);
     crate::crash::point("worker.published");
     match published {
-        Ok((Ok(revision), published_in)) => {
-            let more = Outputs::from([("publish_ms".into(), published_in.as_millis().to_string())]);
-            Ending::Published(revision, outputs(more))
+        Ok((Ok(published), published_in)) => {
+            let Published { revision, figures: mut more, notes, mismatches } = published;
+            for note in &notes {
+                join_all(logs.iter().map(|log| log.line(note.clone()))).await;
+            }
+            more.insert("publish_ms".into(), published_in.as_millis().to_string());
+            let judge = |(outputs, lease): (Outputs, &EntryPath)| {
+                let wrong: Vec<_> = mismatches.iter().filter(|mismatch| mismatch.path.is_within(lease)).collect();
+                if wrong.is_empty() { Ok(outputs) } else { Err(published_otherwise(&revision, &wrong)) }
+            };
+            let told = outputs(more).into_iter().zip(&of_leases).map(judge).collect();
+            Ending::Published(revision, told)
         }
         Ok((Err(outcome), _)) => Ending::All(outcome),
         Err(panic) => Ending::All(Outcome::Unknown { reason: format!("the publisher failed: {panic}") }),
     }
+}
+
+/// What is said of a job whose changes are not in the repository as it made them, though they were published.
+fn published_otherwise(revision: &Revision, wrong: &[&Mismatch]) -> Failure {
+    let paths: Vec<_> =
+        wrong.iter().take(LISTED_MISMATCHES).map(|mismatch| format!("/{} {}", mismatch.path, mismatch.why)).collect();
+    let more = wrong.len().saturating_sub(LISTED_MISMATCHES);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let message = format!(
+        "revision {} was published, and is not as it was staged: {}{more}; compare the lease path with what the job was to write",
+        revision.number,
+        paths.join("; ")
+    );
+    Failure { code: "published_otherwise".into(), message }
 }
 
 /// Why there is nothing to publish, and what is told of that.

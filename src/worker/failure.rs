@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::domain::job::event::Failure;
 use crate::domain::outcome::Outcome;
 use crate::payload::fetch::FetchError;
+use crate::payload::script::ScriptError;
 use crate::publisher::PublisherError;
 
 /// Why a worker ended.
@@ -34,6 +35,11 @@ pub enum WorkerError {
         #[source]
         source: std::io::Error,
     },
+    /// Scripts must be isolated and cannot be.
+    #[error(
+        "this host cannot isolate scripts, and isolation in [worker] is \"required\"; conveyor worker check tells more"
+    )]
+    Isolation(#[source] ScriptError),
     /// Downloads cannot work on this machine.
     #[error("cannot set up downloads")]
     Fetch(#[from] FetchError),
@@ -65,6 +71,7 @@ pub(super) fn failed(code: &str, message: impl Into<String>, transient: bool) ->
 pub(super) fn outcome(error: &PublisherError) -> Outcome {
     let code = match error {
         PublisherError::Busy { holder, .. } => return Outcome::Busy { holder: holder.clone() },
+        PublisherError::Refused { refusal, .. } => refusal.code(),
         PublisherError::UnknownRepository { .. } => "unknown_repository",
         PublisherError::Conflict { .. } => "conflict",
         PublisherError::Limit { .. } => "limit",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::names::RepositoryName;
 use crate::domain::outcome::Outcome;
-use crate::publisher::{Evidence, Publisher, PublisherError, Revision};
+use crate::publisher::{Evidence, Published, Publisher, PublisherError};
 
 /// What a publish that failed with `error` comes down to.
 pub(super) fn settle(
@@ -12,11 +12,11 @@ pub(super) fn settle(
     repository: &RepositoryName,
     key: &str,
     error: &PublisherError,
-) -> Result<Revision, Outcome> {
+) -> Result<Published, Outcome> {
     match publisher.recover(repository, key) {
         Ok(Evidence::Published(revision)) => {
             tracing::warn!(%repository, tag = key, error = error as &dyn std::error::Error, "the publish reported an error, and was made");
-            Ok(revision)
+            Ok(revision.into())
         }
         Ok(Evidence::NotPublished) => Err(super::failure::outcome(error)),
         Err(unreadable) => Err(Outcome::Unknown {

@@ -11,6 +11,7 @@ mod failure;
 mod fence;
 mod heartbeat;
 mod held;
+mod isolation;
 mod log;
 mod offers;
 mod recover;
@@ -38,6 +39,7 @@ use drain::Draining;
 pub use drain::Halt;
 pub use failure::WorkerError;
 use held::Held;
+pub use isolation::try_isolation;
 use offers::{Came, Receipt};
 
 /// What a worker is told.
@@ -55,6 +57,11 @@ pub struct WorkerSettings {
     pub temp_dir: PathBuf,
     /// The account that scripts run as; needed where the worker is root.
     pub run_as: Option<Account>,
+    /// Whether the worker must not run where it cannot isolate scripts. In a repository that everybody on the machine sees
+    /// no script runs without isolation in any case.
+    pub isolation_required: bool,
+    /// Files and directories that no script may see, besides the worker's own and the publisher's.
+    pub hidden: Vec<PathBuf>,
     /// What a download may cost.
     pub fetch: FetchLimits,
     /// Where offers come from; the server is asked for them where there is no broker.
@@ -108,6 +115,8 @@ struct Worker {
     publisher: Arc<dyn Publisher>,
     fetcher: Fetcher,
     settings: WorkerSettings,
+    /// Whether this host can isolate scripts.
+    isolates: bool,
     instance: InstanceId,
     held: Held,
     slots: Arc<Semaphore>,
@@ -130,6 +139,7 @@ pub async fn run(
 ) -> Result<Ended, WorkerError> {
     let _lock = lock(&settings.state_dir)?;
     clear(&settings.temp_dir)?;
+    let isolates = isolation::available(&settings).await?;
     let worker = Arc::new(Worker {
         client,
         publisher,
@@ -142,6 +152,7 @@ pub async fn run(
         served: about::Served::default(),
         draining: Draining::default(),
         registered: watch::Sender::new(false),
+        isolates,
         settings,
     });
     worker.look().await;
@@ -158,6 +169,7 @@ pub async fn run(
     let (recover, mut to_recover) = tokio::sync::mpsc::unbounded_channel();
     heartbeats.spawn(heartbeat::run(Arc::clone(&worker), recover));
     looking.spawn(Arc::clone(&worker).keep_looking());
+    looking.spawn(Arc::clone(&worker).keep_tidy());
     // One request goes on while other things happen: to give it up would lose what is on its way in the answer, and the
     // server offers that again only when the offer's time is over.
     let (came, mut by_broker) = tokio::sync::mpsc::unbounded_channel();

@@ -9,7 +9,8 @@ use super::Worker;
 use super::failure::{failed, outcome};
 use super::held::Stop;
 use super::log::AttemptLog;
-use super::stage::{Open, lease, stopped, time_limit, too_long};
+use super::stage::{Open, TimeLimit, lease, stopped};
+use crate::domain::job::spec::Payload;
 use crate::domain::outcome::Outcome;
 use crate::domain::protocol::ClaimedJob;
 use crate::publisher::revert::{Undo, UndoError, Undone, undo};
@@ -20,13 +21,13 @@ pub(super) async fn stage(
     mut transaction: Open,
     job: &ClaimedJob,
     log: &AttemptLog,
-    tag: String,
-    force: bool,
+    limit: TimeLimit,
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<Open, Outcome> {
     let publish = job.spec.publish();
+    let Payload::Revert { tag, force, .. } = &publish.payload else { return Ok(transaction) };
     let (publisher, repository) = (Arc::clone(&worker.publisher), publish.repository.clone());
-    let what = Undo { tag, below: lease(publish)?, force };
+    let what = Undo { tag: tag.clone(), below: lease(publish)?, force: *force };
     let over = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&over);
     let mut undoing = tokio::task::spawn_blocking(move || {
@@ -37,10 +38,10 @@ pub(super) async fn stage(
     let undone = tokio::select! {
         undone = &mut undoing => undone,
         () = stopped(stop) => { over.store(true, Ordering::Relaxed); undoing.await }
-        () = tokio::time::sleep(time_limit(job)) => {
+        () = tokio::time::sleep(limit.time) => {
             over.store(true, Ordering::Relaxed);
             let _ = undoing.await;
-            return Err(too_long("reverting", job));
+            return Err(limit.exceeded("reverting"));
         }
     };
     match undone.map_err(|panic| failed("node_failed", format!("reverting failed: {panic}"), true))? {

@@ -117,22 +117,37 @@ async fn fetch_one(
     std::fs::create_dir(&folder).map_err(|e| Ending::All(node_failed(&folder, &e)))?;
     let Some(source) = job.spec.publish().payload.source() else { return Ok(None) };
     let fetch = source::fetch(worker, batch, &claim.token, job, source, &folder, log, fetched);
-    let file = tokio::time::timeout(time_limit(job), fetch).await;
-    let file = file.unwrap_or_else(|_| Err(too_long("fetching the payload", job)));
+    let limit = TimeLimit::of(job, None);
+    let file = tokio::time::timeout(limit.time, fetch).await;
+    let file = file.unwrap_or_else(|_| Err(limit.exceeded("fetching the payload")));
     file.map(Some).map_err(|outcome| Ending::of_one(number, outcome))
 }
 
-/// How long a job's payload may take.
-pub(super) fn time_limit(job: &ClaimedJob) -> Duration {
-    Duration::from_secs(job.time_left_s.map_or(job.spec.timeout_s, |left| left.min(job.spec.timeout_s)).into())
+/// How long a payload may take, and what says so.
+#[derive(Debug, Clone)]
+pub(super) struct TimeLimit {
+    pub(super) time: Duration,
+    by: String,
 }
 
-pub(super) fn too_long(what: &str, job: &ClaimedJob) -> Outcome {
-    let limit = match job.time_left_s {
-        Some(left) if left < job.spec.timeout_s => format!("the {left} s that were left until the job's deadline"),
-        _ => format!("the job's limit of {} s", job.spec.timeout_s),
-    };
-    failed("timed_out", format!("{what} took longer than {limit}"), true)
+impl TimeLimit {
+    /// `lease`: what is left of the transaction's lease, where it has one.
+    pub(super) fn of(job: &ClaimedJob, lease: Option<Duration>) -> Self {
+        let own = job.spec.timeout_s;
+        let mut limit = Self { time: Duration::from_secs(own.into()), by: format!("the job's limit of {own} s") };
+        let deadline = job.time_left_s.map(|left| Duration::from_secs(left.into()));
+        for (left, what) in [(deadline, "until the job's deadline"), (lease, "of the gateway's lease for the payload")]
+        {
+            if let Some(time) = left.filter(|left| *left < limit.time) {
+                limit = Self { time, by: format!("the {} s that were left {what}", time.as_secs()) };
+            }
+        }
+        limit
+    }
+
+    pub(super) fn exceeded(&self, what: &str) -> Outcome {
+        failed("timed_out", format!("{what} took longer than {}", self.by), true)
+    }
 }
 
 async fn stage_one(
@@ -145,7 +160,13 @@ async fn stage_one(
 ) -> Result<Open, Outcome> {
     let publish = job.spec.publish();
     let lease_path = publish.lease_path.clone();
-    transaction = blocking(move || transaction.enter(&lease_path).map(|()| transaction)).await?;
+    let entered = blocking(move || {
+        transaction.enter(&lease_path)?;
+        let left = transaction.time_left();
+        Ok((transaction, left))
+    });
+    let (mut transaction, left) = entered.await?;
+    let limit = TimeLimit::of(job, left);
     match (&publish.payload, file) {
         (Payload::Tarball { .. }, Some(file)) => {
             let repository_root = format!("{CVMFS}/{}", publish.repository);
@@ -157,10 +178,10 @@ async fn stage_one(
             let unpacked = tokio::select! {
                 unpacked = &mut unpacking => unpacked,
                 () = stopped(stop) => { over.store(true, Ordering::Relaxed); unpacking.await }
-                () = tokio::time::sleep(time_limit(job)) => {
+                () = tokio::time::sleep(limit.time) => {
                     over.store(true, Ordering::Relaxed);
                     let _ = unpacking.await;
-                    return Err(too_long("unpacking", job));
+                    return Err(limit.exceeded("unpacking"));
                 }
             };
             let (transaction, summary) =
@@ -173,7 +194,7 @@ async fn stage_one(
             }
             Ok(transaction)
         }
-        (Payload::Script { args, .. }, Some(file)) => run_script(worker, transaction, job, log, file, args, stop).await,
+        (Payload::Script { .. }, Some(file)) => run_script(worker, transaction, job, log, file, limit.time, stop).await,
         (Payload::Delete { paths }, _) => {
             let paths =
                 Payload::delete_paths(paths, &publish.lease_path).map_err(|why| failed("bad_job", why, false))?;
@@ -192,9 +213,7 @@ async fn stage_one(
             }
             Ok(transaction)
         }
-        (Payload::Revert { tag, force, .. }, _) => {
-            revert::stage(worker, transaction, job, log, tag.clone(), *force, stop).await
-        }
+        (Payload::Revert { .. }, _) => revert::stage(worker, transaction, job, log, limit, stop).await,
         (Payload::Empty | Payload::Script { .. } | Payload::Tarball { .. }, _) => Ok(transaction),
     }
 }
@@ -242,23 +261,32 @@ async fn run_script(
     job: &ClaimedJob,
     log: &AttemptLog,
     file: PathBuf,
-    args: &[String],
+    time_limit: Duration,
     stop: &mut watch::Receiver<Stop>,
 ) -> Result<Open, Outcome> {
     let publish = job.spec.publish();
-    let run_as = worker.settings.run_as;
+    let args = match &publish.payload {
+        Payload::Script { args, .. } => args.as_slice(),
+        _ => &[],
+    };
+    let settings = worker.settings.clone();
     let temporary = file.with_file_name("tmp");
     let (program, home) = (file.clone(), temporary.clone());
-    let (mut transaction, workspace) = blocking(move || {
+    let (mut transaction, workspace, run_as) = blocking(move || {
         let io = |source| PublisherError::Io { what: "prepare the script".into(), source };
         std::fs::create_dir(&home).map_err(io)?;
         let workspace = transaction.check_out()?;
-        for tree in [&program, &home, &workspace.root] {
+        let run_as = settings.account(&workspace);
+        // What everybody sees belongs to somebody already, and a new owner would copy each file up.
+        let copy = Some(&workspace.root).filter(|_| workspace.live.is_none());
+        for tree in [&program, &home].into_iter().chain(copy) {
             give_tree(tree, run_as).map_err(io)?;
         }
-        Ok((transaction, workspace))
+        Ok((transaction, workspace, run_as))
     })
     .await?;
+    let isolated = worker.isolates || workspace.live.is_some();
+    let confinement = isolated.then(|| worker.settings.confinement(&workspace));
 
     let script = ScriptRun {
         run_id: uuid::Uuid::now_v7(),
@@ -274,11 +302,12 @@ async fn run_script(
             ("CONVEYOR_REPOSITORY".into(), publish.repository.to_string()),
             ("CONVEYOR_LEASE_PATH".into(), publish.lease_path.to_string()),
         ]),
-        time_limit: time_limit(job),
+        time_limit,
         grace: GRACE,
         output_limit: OUTPUT_LIMIT,
         run_as: run_as.map(|account| (account.uid.into(), account.gid.into())),
         allow_root: false,
+        confinement,
     };
     let cancel = CancellationToken::new();
     let mut running = std::pin::pin!(script::run(script, &cancel, log.sink()));
@@ -332,7 +361,8 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<Stop>) {
 
 /// Gives a file, or a directory and all in it, to the account that will write there; links are not followed.
 fn give_tree(root: &Path, run_as: Option<Account>) -> std::io::Result<()> {
-    let Some(Account { uid, gid }) = run_as else { return Ok(()) };
+    // Nobody else could give anything away, and its scripts run as itself.
+    let Some(Account { uid, gid }) = run_as.filter(|_| nix::unistd::geteuid().is_root()) else { return Ok(()) };
     for entry in walkdir::WalkDir::new(root) {
         std::os::unix::fs::lchown(entry?.path(), Some(uid), Some(gid))?;
     }

@@ -12,11 +12,14 @@ mod hostile;
 mod kill;
 mod mount;
 mod predecessor;
+mod publisher_node;
 mod race;
 mod revert;
 #[cfg(feature = "crash-points")]
 mod simulation;
+mod site;
 mod standby;
+mod standin;
 mod state;
 mod tidy;
 mod trees;

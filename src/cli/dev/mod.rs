@@ -16,7 +16,7 @@ use super::context::Context;
 use super::serving::{self, Second};
 use super::working;
 use crate::app::Settings;
-use crate::config::{ClientConfig, Offers, ServerConfig, WorkerConfig};
+use crate::config::{ClientConfig, Isolation, NodePublisher, Offers, ServerConfig, WorkerConfig};
 use crate::domain::fleet::DEFAULT_FLEET;
 use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
@@ -81,6 +81,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
 
     let (end_worker, halt) = watch::channel(Halt::No);
     let worker = WorkerConfig {
+        publisher: NodePublisher::Native,
         client: ClientConfig { url: url.clone(), token: Some(Token::new(&place.token)?) },
         node: "dev".into(),
         fleet: DEFAULT_FLEET.into(),
@@ -90,6 +91,9 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         repositories_dir: place.repositories_dir(),
         keys_dir: place.keys_dir(),
         run_as: None,
+        isolation: Isolation::Preferred,
+        // Jobs, payloads, and the token that opens everything.
+        secrets: vec![place.state.clone()],
         offers: Offers::Http,
         repositories: None,
         drain_timeout: Duration::ZERO,

@@ -3,6 +3,7 @@
 //! The file `.NAME.conf` beside a repository's directory holds them. For a repository that `cvmfs_server` made it is a
 //! symbolic link to its `server.conf`, so that what the administrator changes there counts here.
 
+mod node;
 mod read;
 mod shell;
 
@@ -12,6 +13,7 @@ use super::catalog::Compression;
 use super::hash::Algorithm;
 use super::ingest::ChunkSizes;
 
+pub use node::{Node, Upstream};
 pub use read::file;
 
 /// When catalogs are split and merged without being asked (`CVMFS_AUTOCATALOGS`), in entries.

@@ -73,6 +73,19 @@ pub enum ScriptError {
         /// What is wrong with them.
         why: &'static str,
     },
+    /// The host or its security settings do not let us make the script's view of the machine.
+    #[error("cannot isolate {}: cannot {step}{}", program.display(), then(hint))]
+    Isolation {
+        /// The script.
+        program: PathBuf,
+        /// What was tried.
+        step: String,
+        /// What to do; may be empty.
+        hint: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The machine failed us.
     #[error("cannot {what} {}", program.display())]
     Io {
@@ -107,6 +120,7 @@ impl ScriptError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Io { .. } | Self::WatchLost { .. } | Self::Survivors { .. } => true,
+            Self::Isolation { hint, .. } => hint.is_empty(),
             Self::Root { .. }
             | Self::CannotBecome { .. }
             | Self::Directory { .. }
@@ -115,6 +129,13 @@ impl ScriptError {
             | Self::Permission { .. }
             | Self::Arguments { .. } => false,
         }
+    }
+
+    /// A step of the isolation that failed.
+    pub(super) fn on_isolation(program: &Path, step: String, source: std::io::Error) -> Self {
+        let errno = Errno::from_raw(source.raw_os_error().unwrap_or(0));
+        let hint = super::confinement::explain(&step, errno);
+        Self::Isolation { program: program.to_owned(), step, hint, source }
     }
 
     /// Makes sense of what exec says, which names neither interpreter nor reason.
@@ -135,6 +156,11 @@ impl ScriptError {
             _ => Self::Io { what: "start", program, source },
         }
     }
+}
+
+/// Advice behind what went wrong.
+fn then(hint: &str) -> String {
+    if hint.is_empty() { String::new() } else { format!(" ({hint})") }
 }
 
 /// What the first line of a script names.

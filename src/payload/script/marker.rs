@@ -3,26 +3,18 @@
 //! The second net under the keeper, and the only one for a worker that comes back after its own death and that of its
 //! keepers. It finds all that did not clear its environment.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use uuid::Uuid;
+
+use crate::processes;
 
 /// The variable that marks the processes of a run.
 pub(super) const RUN_ID: &str = "CONVEYOR_RUN_ID";
 
 /// The processes that carry a run's mark now.
 pub fn processes_of(run_id: Uuid) -> Vec<i32> {
-    let mark = format!("{RUN_ID}={run_id}");
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| {
-        // Unreadable are those of other users, and those that have ended.
-        std::fs::read(format!("/proc/{pid}/environ"))
-            .is_ok_and(|environment| environment.split(|b| *b == 0).any(|variable| variable == mark.as_bytes()))
-    })
-    .collect()
+    processes::marked(RUN_ID, &run_id.to_string(), &[])
 }
 
 /// Kills the processes that carry a run's mark and waits until there are none; returns those that are left when
@@ -30,17 +22,7 @@ pub fn processes_of(run_id: Uuid) -> Vec<i32> {
 ///
 /// A worker calls this when it finds that an earlier life of its own began a run and did not see it end.
 pub fn end_run(run_id: Uuid, patience: Duration) -> Vec<i32> {
-    let deadline = Instant::now() + patience;
-    loop {
-        let pids = processes_of(run_id);
-        if pids.is_empty() || Instant::now() >= deadline {
-            return pids;
-        }
-        for pid in pids {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    processes::end(RUN_ID, &run_id.to_string(), &[], patience)
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! Running scripts, so that they end when they should and nothing that they start outlives them.
 //!
-//! What is *not* isolated yet, and comes with the namespace runner: a script sees the whole file system and, unless it
-//! runs as another user, may do to the worker whatever the worker's user may.
+//! With a [`Confinement`] a script has a view of the machine of its own: it writes where it is to and nowhere else, sees no
+//! process but its own and none of what is hidden from it. Without one it sees the whole file system and, unless it runs as
+//! another user, may do to the worker whatever the worker's user may. The network is the machine's in any case.
 
+#[cfg(test)]
+mod confined_tests;
+mod confinement;
 mod error;
 mod image;
 mod keeper;
@@ -26,6 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use self::confinement::Confinement;
 pub use self::error::ScriptError;
 pub use self::marker::{end_run, processes_of};
 use crate::domain::names::{LeasePath, RepositoryName};
@@ -60,6 +65,8 @@ pub struct ScriptRun {
     pub run_as: Option<(Uid, Gid)>,
     /// Lets a script run as root, which is refused otherwise. For containers that hold nothing but the worker.
     pub allow_root: bool,
+    /// What it sees of the machine and may write in; everything that its account may, where this is `None`.
+    pub confinement: Option<Confinement>,
 }
 
 /// How a script ended.
@@ -123,7 +130,7 @@ impl ScriptReport {
 /// When this returns a report, no process of the script is left. If the future is dropped, the script is ended as if
 /// cancelled, in the background. If the worker is killed, the kernel ends it at once.
 pub async fn run(
-    script: ScriptRun,
+    mut script: ScriptRun,
     cancel: &CancellationToken,
     output: mpsc::Sender<Bytes>,
 ) -> Result<ScriptReport, ScriptError> {
@@ -131,6 +138,14 @@ pub async fn run(
     let directory = &script.directory;
     // exec tells a missing directory and a missing script by the same error.
     std::fs::read_dir(directory).map_err(|source| ScriptError::Directory { directory: directory.clone(), source })?;
+    if script.confinement.is_some() {
+        // A link on the way may be hidden from the script.
+        let program = script.program.clone();
+        let failed = |source| ScriptError::Io { what: "find the directories of", program: program.clone(), source };
+        for path in [&mut script.directory, &mut script.temporary, &mut script.program] {
+            *path = path.canonicalize().map_err(failed)?;
+        }
+    }
     std::fs::set_permissions(&script.program, PermissionsExt::from_mode(0o755)).map_err(|source| ScriptError::Io {
         what: "make executable",
         program: script.program.clone(),

@@ -12,14 +12,14 @@ use super::*;
 const LONG: Duration = Duration::from_secs(60);
 
 /// A script with a home; what it prints is gathered.
-struct Case {
-    dir: TempDir,
-    script: ScriptRun,
-    cancel: CancellationToken,
+pub(super) struct Case {
+    pub(super) dir: TempDir,
+    pub(super) script: ScriptRun,
+    pub(super) cancel: CancellationToken,
 }
 
 impl Case {
-    fn new(text: &[u8]) -> Self {
+    pub(super) fn new(text: &[u8]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         for name in ["", "root", "tmp"] {
@@ -41,16 +41,17 @@ impl Case {
             output_limit: 1 << 20,
             run_as: None,
             allow_root: true,
+            confinement: None,
         };
         Self { dir, script, cancel: CancellationToken::new() }
     }
 
-    fn sh(text: &str) -> Self {
+    pub(super) fn sh(text: &str) -> Self {
         Self::new(format!("#!/bin/sh\n{text}\n").as_bytes())
     }
 
     /// Runs it and calls `heard` with all output so far, each time that there is more. Afterwards no process is left.
-    async fn run_hearing(&self, heard: impl Fn(&str)) -> (Result<ScriptReport, ScriptError>, String) {
+    pub(super) async fn run_hearing(&self, heard: impl Fn(&str)) -> (Result<ScriptReport, ScriptError>, String) {
         let (sender, mut receiver) = mpsc::channel::<Bytes>(4);
         let listening = async {
             let mut all = String::new();
@@ -65,36 +66,36 @@ impl Case {
         result
     }
 
-    async fn run(&self) -> (Result<ScriptReport, ScriptError>, String) {
+    pub(super) async fn run(&self) -> (Result<ScriptReport, ScriptError>, String) {
         self.run_hearing(|_| ()).await
     }
 
     /// How it ended and what it said.
-    async fn end(&self) -> (Ending, String) {
+    pub(super) async fn end(&self) -> (Ending, String) {
         let (result, output) = self.run().await;
         (result.unwrap().ending, output)
     }
 
-    async fn error(&self) -> ScriptError {
+    pub(super) async fn error(&self) -> ScriptError {
         self.run().await.0.unwrap_err()
     }
 
-    fn file(&self, name: &str) -> std::path::PathBuf {
+    pub(super) fn file(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join("root").join(name)
     }
 }
 
-const SUCCESS: Ending = Ending::Exited { code: 0 };
+pub(super) const SUCCESS: Ending = Ending::Exited { code: 0 };
 
 /// The process is gone, or nobody has yet taken note of its end.
-fn is_dead(pid: &str) -> bool {
+pub(super) fn is_dead(pid: &str) -> bool {
     match std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())) {
         Ok(stat) => stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'),
         Err(_) => true,
     }
 }
 
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(super) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + LONG;
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
@@ -272,7 +273,7 @@ async fn a_script_whose_future_is_dropped_ends() {
 }
 
 /// Ways to outlive one's parent. Each writes its number into `pid` when it is out.
-const ESCAPES: [&str; 6] = [
+pub(super) const ESCAPES: [&str; 6] = [
     "sh -c 'echo $$ > pid; exec sleep 1000' &",
     "setsid sh -c 'echo $$ > pid; exec sleep 1000' &",
     "(setsid sh -c 'echo $$ > pid; exec sleep 1000' </dev/null >/dev/null 2>&1 &)",
@@ -280,7 +281,7 @@ const ESCAPES: [&str; 6] = [
     "(env -i setsid sh -c 'trap \"\" TERM HUP; (setsid sh -c \"echo \\$\\$ > pid; sleep 1000; :\" &) ' &)",
     "nohup sh -c 'echo $$ > pid; exec sleep 1000' >/dev/null 2>&1 & disown 2>/dev/null",
 ];
-const WAIT_FOR_PID: &str = "\nuntil test -s pid; do sleep 0.01; done\n";
+pub(super) const WAIT_FOR_PID: &str = "\nuntil test -s pid; do sleep 0.01; done\n";
 
 #[tokio::test]
 async fn nothing_survives_a_script_that_ends_well() {

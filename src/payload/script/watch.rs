@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::confinement::Plan;
 use super::image::Image;
 use super::output::pump;
 use super::{Ending, ScriptError, ScriptReport, ScriptRun, keeper, marker};
@@ -35,8 +37,10 @@ pub(super) fn watch(
     runtime.block_on(async {
         let (reader, writer) = std::io::pipe().map_err(failed("make a pipe for"))?;
         let reader = Receiver::from_owned_fd(reader.into()).map_err(failed("make a pipe for"))?;
-        let mut command = command(script, image(script)?, writer).map_err(failed("make a pipe for"))?;
-        let child = start(script, &mut command).await?;
+        let plan = script.confinement.as_ref().map(|confinement| Plan::new(script, confinement)).transpose();
+        let plan = plan.map_err(failed("prepare the isolation of"))?.map(|plan| Arc::new(Mutex::new(plan)));
+        let mut command = command(script, image(script)?, writer, plan.clone()).map_err(failed("make a pipe for"))?;
+        let child = start(script, &mut command, plan.as_deref()).await?;
         // Holds the pipe's other end.
         drop(command);
         let ended = CancellationToken::new();
@@ -76,30 +80,49 @@ fn image(script: &ScriptRun) -> Result<Image, ScriptError> {
     })
 }
 
-fn command(script: &ScriptRun, image: Image, output: std::io::PipeWriter) -> std::io::Result<tokio::process::Command> {
+fn command(
+    script: &ScriptRun,
+    image: Image,
+    output: std::io::PipeWriter,
+    plan: Option<Arc<Mutex<Plan>>>,
+) -> std::io::Result<tokio::process::Command> {
     let mut command = Command::new(&script.program);
-    command.current_dir(&script.directory).stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output);
-    // Anyone else was found out to be us.
-    if let Some((uid, gid)) = script.run_as
-        && geteuid().is_root()
-    {
-        // Root's other groups go with this.
-        command.gid(gid.as_raw()).uid(uid.as_raw());
+    command.stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output);
+    // A plan needs root's rights first, and the directory may be another one behind it.
+    if plan.is_none() {
+        command.current_dir(&script.directory);
+        // Anyone else was found out to be us.
+        if let Some((uid, gid)) = script.run_as
+            && geteuid().is_root()
+        {
+            // Root's other groups go with this.
+            command.gid(gid.as_raw()).uid(uid.as_raw());
+        }
     }
-    keeper::contain(&mut command, image);
+    keeper::contain(&mut command, image, plan);
     Ok(command.into())
 }
 
-async fn start(script: &ScriptRun, command: &mut tokio::process::Command) -> Result<Child, ScriptError> {
+async fn start(
+    script: &ScriptRun,
+    command: &mut tokio::process::Command,
+    plan: Option<&Mutex<Plan>>,
+) -> Result<Child, ScriptError> {
     let mut tries = 0;
     loop {
-        match command.spawn() {
+        let source = match command.spawn() {
+            Ok(child) => return Ok(child),
+            Err(source) => source,
+        };
+        let step = plan.and_then(|plan| plan.lock().unwrap_or_else(PoisonError::into_inner).failed_step());
+        match step {
+            Some(step) => return Err(ScriptError::on_isolation(&script.program, step, source)),
             // Another thread forked while the script was being written, and its child has not reached its own exec yet.
-            Err(error) if error.raw_os_error() == Some(Errno::ETXTBSY as i32) && tries < BUSY_TRIES => {
+            None if source.raw_os_error() == Some(Errno::ETXTBSY as i32) && tries < BUSY_TRIES => {
                 tries += 1;
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            result => return result.map_err(|source| ScriptError::on_start(&script.program, source)),
+            None => return Err(ScriptError::on_start(&script.program, source)),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::cvmfs::xattr::Xattrs;
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::progress::Counters;
 use crate::domain::tree::{Attributes, ChangedPath, EntryKind, EntryMeta, EntryPath};
-use crate::publisher::{Owner, PublisherError, Revision, Transaction, Workspace};
+use crate::publisher::{Owner, Published, PublisherError, Revision, Transaction, Workspace};
 
 use super::changes::Changes;
 use super::checkout::Checkout;
@@ -396,7 +396,7 @@ impl Transaction for NativeTransaction {
         self.changes.each(visit)
     }
 
-    fn publish(mut self: Box<Self>, message: &str) -> Result<Revision, PublisherError> {
+    fn publish(mut self: Box<Self>, message: &str) -> Result<Published, PublisherError> {
         self.settle()?;
         self.check_open(&self.lease)?;
         let Self { repository, draft, key, .. } = *self;
@@ -404,7 +404,7 @@ impl Transaction for NativeTransaction {
         let description: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let tag = NewTag { name: &key, description: description.trim() };
         let manifest = draft.commit(Some(tag), super::now(), &pass).map_err(translate(&repository, "publish"))?;
-        Ok(Revision { number: manifest.revision, root_hash: manifest.root_hash.to_string() })
+        Ok(Revision { number: manifest.revision, root_hash: manifest.root_hash.to_string() }.into())
     }
 
     fn abort(self: Box<Self>) -> Result<(), PublisherError> {

@@ -74,7 +74,7 @@ fn publish(publisher: &NativePublisher, home: &Home, path: &str, content: &str) 
     let meta = EntryMeta { mode: 0o644, mtime: 0, uid: 0, gid: 0, attributes: Attributes::new() };
     let kind = EntryKind::File { size: content.len() as u64 };
     transaction.put(&EntryPath::new(path.as_bytes()).unwrap(), &meta, &kind, &mut content.as_bytes()).unwrap();
-    transaction.publish("planted").unwrap()
+    transaction.publish("planted").unwrap().revision
 }
 
 #[track_caller]

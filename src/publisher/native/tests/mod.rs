@@ -46,7 +46,7 @@ impl World {
                 None => put_file(&mut *transaction, path, content).unwrap(),
             }
         }
-        transaction.publish("").unwrap()
+        transaction.publish("").unwrap().revision
     }
 
     fn entry(&self, at: &str) -> Option<Entry> {

@@ -13,7 +13,7 @@ impl World {
         let reader = self.publisher.reader(&name()).unwrap();
         let what = Undo { tag: tag.into(), below: path(below), force };
         let undone = undo(&name(), &reader, &mut *transaction, &what, &AtomicBool::new(false))?;
-        Ok((undone, transaction.publish("undo").unwrap()))
+        Ok((undone, transaction.publish("undo").unwrap().revision))
     }
 
     #[track_caller]

@@ -10,7 +10,7 @@ fn a_publish_is_one_revision_with_the_key_as_its_tag() {
     put_file(&mut *transaction, "a/b/c/file", "content").unwrap();
     put(&mut *transaction, "a/b/link", &EntryKind::Symlink { target: b"c/file".to_vec() }, b"").unwrap();
     assert_eq!(shown(&mut *transaction), ["A /a", "A /a/b", "A /a/b/c", "A /a/b/c/file", "A /a/b/link"]);
-    let revision = transaction.publish("first\nline, second line\n").unwrap();
+    let revision = transaction.publish("first\nline, second line\n").unwrap().revision;
     assert_eq!(revision.number, 2);
     let tag = world.sandbox.reader().tag("cj-1").unwrap().unwrap();
     assert_eq!((tag.revision, tag.root_hash.to_string()), (2, revision.root_hash));
@@ -149,7 +149,7 @@ fn an_empty_change_set_is_published_too_since_its_tag_is_the_proof() {
     let world = World::new();
     let mut transaction = world.open("/", "cj-1");
     assert!(shown(&mut *transaction).is_empty());
-    assert_eq!(transaction.publish("").unwrap().number, 2);
+    assert_eq!(transaction.publish("").unwrap().revision.number, 2);
     assert!(world.sandbox.reader().tag("cj-1").unwrap().is_some());
     world.check();
 }

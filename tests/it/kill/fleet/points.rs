@@ -11,7 +11,7 @@ const NEED_A_LOSS: [&str; 4] = ["finding.before", "finding.after", "worker.recov
 /// Where to lose it.
 const LOSS: &str = "worker.permitted";
 /// Parts whose points are met in tests of their own: nothing of them runs here.
-const ELSEWHERE: [&str; 3] = ["retention.", "backup.", "restore."];
+const ELSEWHERE: [&str; 4] = ["retention.", "backup.", "restore.", "cvmfs-server."];
 /// Who dies.
 const WORKER: Target = Target::Worker(0);
 

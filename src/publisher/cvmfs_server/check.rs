@@ -1,0 +1,125 @@
+//! Whether this node has what publishing by `cvmfs_server` needs, for the person who sets it up.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::unistd::{AccessFlags, access, geteuid};
+
+use super::CvmfsServer;
+use super::site::Site;
+use crate::cvmfs::reader::Expiry;
+use crate::domain::names::RepositoryName;
+use crate::publisher::{Finding, Publisher, mounts};
+
+/// A whitelist that is good for less than this is worth a warning, in days.
+const SOON: i64 = 7;
+
+/// All that is looked at.
+pub(super) fn check(publisher: &CvmfsServer) -> Vec<Finding> {
+    let settings = &publisher.node.settings;
+    let mut findings = vec![program(&settings.command), namespace(), state(&settings.state_dir)];
+    let repositories = publisher.repositories().unwrap_or_default();
+    if repositories.is_empty() {
+        let text = format!("none below {}", settings.config_dir.join("repositories.d").display());
+        findings.push(Finding::missing("repositories", text, "make or import one: cvmfs_server mkfs"));
+    }
+    for name in repositories {
+        findings.push(repository(publisher, &name));
+    }
+    findings
+}
+
+fn program(command: &Path) -> Finding {
+    let places: Vec<PathBuf> = match command.components().count() {
+        1 => {
+            std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).map(|dir| dir.join(command)).collect()
+        }
+        _ => vec![command.to_owned()],
+    };
+    match places.iter().find(|place| access(*place, AccessFlags::X_OK).is_ok()) {
+        Some(place) => Finding::good("cvmfs_server", place.display().to_string()),
+        None => Finding::missing(
+            "cvmfs_server",
+            format!("no program {}", command.display()),
+            "install cvmfs-server, or set command in [cvmfs_server]",
+        ),
+    }
+}
+
+fn namespace() -> Finding {
+    let what = "mount namespace";
+    match mounts::shares_mounts_with_init() {
+        Ok(Some(true)) => Finding::good(what, "that of the machine"),
+        Ok(Some(false)) => {
+            Finding::missing(what, "one of the worker's own: a publish would hang in it", NAMESPACE_HINT)
+        }
+        Ok(None) => Finding::warning(what, "it cannot be told whether it is that of the machine", NAMESPACE_HINT),
+        Err(error) => Finding::warning(what, format!("it cannot be looked at: {error}"), NAMESPACE_HINT),
+    }
+}
+
+/// What takes a worker out of the machine's mount namespace.
+pub(super) const NAMESPACE_HINT: &str = "run the worker outside of containers, and without directives such as ProtectSystem, PrivateTmp or ReadWritePaths in its unit";
+
+fn state(directory: &Path) -> Finding {
+    match access(directory, AccessFlags::W_OK) {
+        Ok(()) => Finding::good("journal", directory.display().to_string()),
+        Err(error) => {
+            let text = format!("{} cannot be written: {error}", directory.display());
+            Finding::missing("journal", text, "make it, owned by the worker's account, or set state_dir in [worker]")
+        }
+    }
+}
+
+fn repository(publisher: &CvmfsServer, name: &RepositoryName) -> Finding {
+    let what = format!("repository {name}");
+    let settings = &publisher.node.settings;
+    let site = match Site::load(&settings.config_dir, name) {
+        Ok(site) => site,
+        Err(error) => return Finding::missing(what, super::describe(&error), "mend its server.conf"),
+    };
+    let user = geteuid();
+    if !user.is_root() && user.as_raw() != site.owner.uid {
+        let text = format!("it belongs to {}, and this is uid {user}", site.node.user);
+        return Finding::missing(what, text, "run the worker as its owner, or as root");
+    }
+    if let Some(fault) = publisher.fault(name) {
+        return Finding::missing(what, fault, "the worker tries again and again; see its log");
+    }
+    match settle_holders(&site) {
+        Ok(None) => {}
+        Ok(Some(text)) => {
+            return Finding::warning(what, text, "end these processes: no publish can end while they live");
+        }
+        Err(text) => return Finding::warning(what, text, "see whether /proc can be read"),
+    }
+    let reader = match site.reader(Expiry::Ignore) {
+        Ok(reader) => reader,
+        Err(error) => {
+            let hint = "see that the web server answers, and that its public key is in the keys directory";
+            return Finding::missing(what, super::describe(&error), hint);
+        }
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
+    let days = (reader.whitelist().expires_at - now) / 86_400;
+    if reader.whitelist().expires_at <= now {
+        return Finding::missing(what, "its whitelist has expired", format!("cvmfs_server resign {name}"));
+    }
+    if days < SOON {
+        let text = format!("its whitelist expires in {days} days");
+        return Finding::warning(what, text, format!("cvmfs_server resign {name}"));
+    }
+    match site.gateway_answers(settings) {
+        Err(error) => Finding::missing(what, super::describe(&error), "see that the gateway answers: conveyor leases"),
+        Ok(by_gateway) => {
+            let revision = reader.manifest().revision;
+            let way = if by_gateway { "through a gateway" } else { "on this machine" };
+            Finding::good(what, format!("published {way}, revision {revision}"))
+        }
+    }
+}
+
+fn settle_holders(site: &Site) -> Result<Option<String>, String> {
+    let holders = super::settle::holders(site).map_err(|error| super::describe(&error))?;
+    Ok((!holders.is_empty()).then(|| format!("its mounts are held by {}", holders.join("; "))))
+}

@@ -1,0 +1,88 @@
+//! What goes wrong around a publish.
+
+use conveyor::domain::job::state::StateKind;
+
+use super::node::Node;
+use crate::harness::until;
+use crate::site::Setup;
+
+pub(super) fn a_persons_transaction_is_waited_for_and_never_touched(setup: Setup) {
+    let Some(node) = Node::start(setup) else { return };
+    node.site.good(&["transaction", &node.site.name]);
+    std::fs::write(node.site.union.join("by-hand"), "a person's").unwrap();
+    let lock = std::fs::metadata(node.site.spool.join("in_transaction.lock")).unwrap();
+    let _worker = node.worker();
+    let id = node.submit(node.file("/jobs", "file", "a job's"));
+    let reason = node.until_held_up(id);
+    assert!(reason.contains("of uid 0 (root), open since 20"), "{reason}");
+    // It is asked for again and again, and stays as it is.
+    until("the job was tried more than once", || {
+        let state = node.view(id).state;
+        (state == StateKind::Offered || state == StateKind::Running).then_some(())
+    });
+    node.until_held_up(id);
+    let now = std::fs::metadata(node.site.spool.join("in_transaction.lock")).unwrap();
+    assert_eq!(now.created().unwrap(), lock.created().unwrap());
+    assert_eq!(std::fs::read(node.site.union.join("by-hand")).unwrap(), b"a person's");
+    node.site.good(&["publish", "-a", "by-hand", &node.site.name]);
+    node.all_succeed(&[id]);
+    assert_eq!(node.site.published("by-hand").unwrap(), b"a person's");
+    assert_eq!(node.site.published("jobs/file").unwrap(), b"a job's");
+    assert_eq!(node.site.batch_tags().len(), 1);
+    node.assert_clean();
+}
+
+pub(super) fn a_web_server_that_is_down_is_waited_for(setup: Setup) {
+    let Some(mut node) = Node::start(setup) else { return };
+    node.site.web.down();
+    let _worker = node.worker();
+    let id = node.submit(node.file("/jobs", "file", "content"));
+    node.until_held_up(id);
+    node.site.web.up();
+    node.all_succeed(&[id]);
+    assert_eq!(node.site.batch_tags().len(), 1);
+    node.assert_clean();
+}
+
+pub(super) fn an_expired_whitelist_fails_the_job_and_publishes_nothing(setup: Setup) {
+    let Some(node) = Node::start(setup) else { return };
+    let before = node.site.revision();
+    node.site.expire_whitelist(true);
+    let _worker = node.worker();
+    let mut spec = node.file("/jobs", "file", "content");
+    spec.attempts = 1;
+    let failure = node.fail(spec);
+    assert!(failure.message.contains("whitelist"), "{failure:?}");
+    assert_eq!(node.site.revision(), before);
+    node.site.expire_whitelist(false);
+    node.publish(node.file("/jobs", "file", "content"));
+    node.assert_clean();
+}
+
+pub(super) fn a_full_spool_is_waited_for(setup: Setup) {
+    let Some(node) = Node::start(setup) else { return };
+    node.site.fault("publish", "no-space");
+    let _worker = node.worker();
+    let id = node.submit(node.file("/jobs", "file", "content"));
+    let reason = node.until_held_up(id);
+    assert!(reason.contains("No space left on device"), "{reason}");
+    assert!(node.site.batch_tags().is_empty());
+    node.site.fault("publish", "");
+    node.all_succeed(&[id]);
+    assert_eq!(node.site.batch_tags().len(), 1);
+    node.assert_clean();
+}
+
+/// The mount of the new revision never comes about, as when another mount namespace holds the old one.
+pub(super) fn a_remount_that_hangs(setup: Setup) {
+    let Some(node) = Node::start(setup) else { return };
+    node.site.fault("publish", "hang-after-flip");
+    let _worker = node.worker();
+    let id = node.submit(node.file("/jobs", "file", "content"));
+    node.all_succeed(&[id]);
+    node.site.fault("publish", "");
+    assert_eq!(node.site.batch_tags().len(), 1);
+    node.publish(node.file("/jobs", "other", "content"));
+    assert_eq!(node.site.batch_tags().len(), 2);
+    node.assert_clean();
+}
