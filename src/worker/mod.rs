@@ -19,6 +19,7 @@ mod isolation;
 mod log;
 mod offers;
 mod recover;
+mod revert;
 mod source;
 mod stage;
 

@@ -49,7 +49,7 @@ pub use union::Ownership;
 use journal::Journal;
 use site::Site;
 
-use crate::cvmfs::reader::Expiry;
+use crate::cvmfs::reader::{Expiry, Reader};
 use crate::cvmfs::settings::Upstream;
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::publisher::{Evidence, Finding, Publisher, PublisherError, Transaction, mounts};
@@ -194,6 +194,11 @@ impl Publisher for CvmfsServer {
 
     fn check(&self) -> Vec<Finding> {
         check::check(self)
+    }
+
+    fn reader(&self, repository: &RepositoryName) -> Result<Reader, PublisherError> {
+        // An expired whitelist says nothing about what was published.
+        Site::load(&self.node.settings.config_dir, repository)?.reader(Expiry::Ignore)
     }
 
     fn kind(&self) -> &'static str {
