@@ -177,10 +177,6 @@ impl Publisher for CvmfsServer {
         Ok(found.map_or(Evidence::NotPublished, Evidence::Published))
     }
 
-    fn reader(&self, repository: &RepositoryName) -> Result<Reader, PublisherError> {
-        Site::load(&self.node.settings.config_dir, repository)?.reader(Expiry::Ignore)
-    }
-
     fn tidy(&self) {
         let settings = &self.node.settings;
         for repository in Journal::repositories(&settings.state_dir) {
