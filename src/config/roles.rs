@@ -18,6 +18,7 @@ const DEFAULT_MAX_BLOB_BYTES: u64 = 64 << 30;
 const DEFAULT_SLOTS: u32 = 4;
 const DEFAULT_SERVER_STATE: &str = "/var/lib/conveyor";
 const DEFAULT_DRAIN_S: u32 = 60;
+const WORKER_STATE_DIR: &str = "/var/lib/conveyor-worker";
 
 /// Flags that every client command has.
 #[derive(Debug, Clone, Default)]
@@ -230,7 +231,7 @@ impl Config {
                 .unwrap_or_else(|| "localhost".into()),
         };
         let fleet = flags.fleet.as_ref().or(file.fleet.get()).cloned().unwrap_or_else(|| DEFAULT_FLEET.into());
-        let state_dir = self.state_dir(flags.state_dir.as_ref(), &file.state_dir, "/var/lib/conveyor-worker");
+        let state_dir = self.worker_state_dir(flags.state_dir.as_ref());
         let temp_dir = flags.temp_dir.as_ref().or(file.temp_dir.get()).cloned();
         let slots = Setting(flags.slots.or(file.slots.get().copied()));
         let path = |setting: &Setting<PathBuf>, default: &str| setting.get().cloned().unwrap_or_else(|| default.into());
@@ -315,10 +316,21 @@ impl Config {
         self.state_dir(flag, &self.file.server.state_dir, DEFAULT_SERVER_STATE)
     }
 
+    /// The state directory of a worker, for commands that speak to it.
+    pub fn worker_state_dir(&self, flag: Option<&PathBuf>) -> PathBuf {
+        self.state_dir(flag, &self.file.worker.state_dir, WORKER_STATE_DIR)
+    }
+
     /// The repositories; where a broker is, their fleets are parts of queues' names.
     fn repositories(&self) -> Result<Repositories, ConfigError> {
         for (name, rules) in &self.file.repositories {
             word(&format!("[repositories.\"{name}\"] fleet"), rules.fleet.clone())?;
+            for window in &rules.maintenance {
+                window.validate().map_err(|why| ConfigError::Value {
+                    key: format!("[[repositories.\"{name}\".maintenance]]"),
+                    why: why.into(),
+                })?;
+            }
             if rules.batch_root.is_some() && !rules.gateway {
                 return Err(ConfigError::Value {
                     key: format!("[repositories.\"{name}\"] batch_root"),

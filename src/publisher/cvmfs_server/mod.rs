@@ -17,7 +17,6 @@ mod check;
 mod command;
 mod effective;
 mod in_use;
-#[allow(dead_code, reason = "the driver that calls it comes with the next commits")]
 mod inspect;
 mod journal;
 mod lease;
@@ -31,7 +30,6 @@ mod site;
 mod transaction;
 mod union;
 mod upper;
-#[allow(dead_code, reason = "the driver that calls it comes with the next commits")]
 mod verify;
 mod words;
 
@@ -43,6 +41,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use inspect::{Checks, WorldReadable};
 pub use refusal::{Refusal, Said, Subcommand};
 pub use settings::{Mark, Settings};
 pub use union::Ownership;
@@ -50,7 +49,7 @@ pub use union::Ownership;
 use journal::Journal;
 use site::Site;
 
-use crate::cvmfs::reader::Expiry;
+use crate::cvmfs::reader::{Expiry, Reader};
 use crate::cvmfs::settings::Upstream;
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::publisher::{Evidence, Finding, Publisher, PublisherError, Transaction, mounts};
@@ -195,6 +194,11 @@ impl Publisher for CvmfsServer {
 
     fn check(&self) -> Vec<Finding> {
         check::check(self)
+    }
+
+    fn reader(&self, repository: &RepositoryName) -> Result<Reader, PublisherError> {
+        // An expired whitelist says nothing about what was published.
+        Site::load(&self.node.settings.config_dir, repository)?.reader(Expiry::Ignore)
     }
 
     fn kind(&self) -> &'static str {

@@ -1,5 +1,7 @@
 //! Workers as processes: what is shown of them, how they end, and one that takes a single batch.
 
+mod control;
+
 use std::time::{Duration, Instant};
 
 use conveyor::domain::ids::JobId;
