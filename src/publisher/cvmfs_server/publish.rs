@@ -151,7 +151,9 @@ fn wait_until_free(transaction: &OpenTransaction) -> Result<(), PublisherError> 
     let (site, settings) = (&transaction.site, &transaction.hold.node.settings);
     let began = Instant::now();
     loop {
-        let users: Vec<String> = in_use::users(&site.node.union).iter().take(NAMED).map(ToString::to_string).collect();
+        let mut users: Vec<String> = in_use::users(&site.node.union).iter().map(ToString::to_string).collect();
+        users.extend(settle::holders(site)?);
+        users.truncate(NAMED);
         if users.is_empty() {
             return Ok(());
         }
