@@ -45,6 +45,7 @@ pub(super) async fn run(
         },
         repositories: config.repositories,
         drain_timeout: config.drain_timeout,
+        whitelist_warning_days: config.whitelist_warning_days,
         once,
     };
     Ok(worker::run(client, publisher, settings, halt).await?)

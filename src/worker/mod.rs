@@ -12,6 +12,7 @@ mod drained;
 mod failure;
 mod faults;
 mod fence;
+mod health;
 mod heartbeat;
 mod held;
 mod isolation;
@@ -72,6 +73,8 @@ pub struct WorkerSettings {
     pub broker: Option<rabbitmq::Settings>,
     /// The repositories that it serves; those that its publisher finds where not said.
     pub repositories: Option<Vec<RepositoryName>>,
+    /// From how many days before its end a repository's whitelist is warned of.
+    pub whitelist_warning_days: u32,
     /// How long what it has may go on when it is told to drain.
     pub drain_timeout: Duration,
     /// Whether it ends after one batch.
@@ -131,6 +134,7 @@ struct Worker {
     served: about::Served,
     draining: Draining,
     faults: faults::Faults,
+    whitelists: health::Whitelists,
     started_at: Timestamp,
     /// Whether the server has heard of this worker: before, it does not know what may be offered to it.
     registered: watch::Sender<bool>,
@@ -160,6 +164,7 @@ pub async fn run(
         served: about::Served::default(),
         draining,
         faults: faults::Faults::default(),
+        whitelists: health::Whitelists::default(),
         started_at: Timestamp::now(),
         registered: watch::Sender::new(false),
         isolates,
@@ -183,6 +188,7 @@ pub async fn run(
     heartbeats.spawn(heartbeat::run(Arc::clone(&worker), recover));
     looking.spawn(Arc::clone(&worker).keep_looking());
     looking.spawn(Arc::clone(&worker).keep_tidy());
+    looking.spawn(Arc::clone(&worker).keep_looking_after());
     let mut controls = JoinSet::new();
     match control::Socket::bind(&worker.settings.state_dir) {
         Ok(socket) => drop(controls.spawn(control::serve(Arc::clone(&worker), socket))),
