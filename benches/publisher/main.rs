@@ -53,11 +53,9 @@ async fn main() {
     let repository = RepositoryName::new(name).expect("CONVEYOR_BENCH_REPOSITORY is a repository's name");
     let bare = bare(&repository, jobs);
     say("bare commands", jobs, bare, jobs, None, json!({}));
-    for (what, batch, failing) in [
-        ("batches of one", 1, false),
-        ("batches", 1000, false),
-        ("batches, one job in 50 fails", 1000, true),
-    ] {
+    for (what, batch, failing) in
+        [("batches of one", 1, false), ("batches", 1000, false), ("batches, one job in 50 fails", 1000, true)]
+    {
         let running = start(&repository, batch).await;
         let (took, revisions, figures) = conveyor(&running.client, &repository, jobs, failing).await;
         say(what, jobs, took, revisions, Some(bare), figures);

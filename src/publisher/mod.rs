@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::cvmfs::reader::Reader;
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::progress::Counters;
@@ -276,6 +278,16 @@ pub trait Publisher: Send + Sync {
     /// What is wrong with a repository on this node, so that no batch can run there until it is repaired.
     fn fault(&self, _repository: &RepositoryName) -> Option<String> {
         None
+    }
+
+    /// When a repository's whitelist expires: from then on clients refuse it. Nothing where that cannot be told. Blocks.
+    fn whitelist_expires(&self, _repository: &RepositoryName) -> Result<Option<Timestamp>, PublisherError> {
+        Ok(None)
+    }
+
+    /// How many tags a repository has besides those that CernVM-FS keeps for itself; nothing where that cannot be told. Blocks.
+    fn named_tags(&self, _repository: &RepositoryName) -> Result<Option<u64>, PublisherError> {
+        Ok(None)
     }
 
     /// Looks whether it has what it needs on this machine, for a person who sets it up: one finding for each thing.
