@@ -3,17 +3,7 @@
 use std::path::Path;
 
 use super::prison::{Prison, Warden};
-use crate::harness::until;
-
-/// Numbers of the processes whose arguments have a word.
-fn processes_with(word: &str) -> Vec<String> {
-    let has = |pid: &String| {
-        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(word))
-    };
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    pids.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).filter(has).collect()
-}
+use crate::harness::{processes_with, until};
 
 /// A time to sleep that nobody else sleeps.
 fn word() -> String {
