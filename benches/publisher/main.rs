@@ -5,6 +5,8 @@
 //! machine with that repository. It publishes into it, below `/bench-…`. Server and worker are processes of their own. One
 //! JSON line a figure. Without the variable it says so and ends.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -101,7 +101,7 @@ impl<'a> Wanted<'a> {
 fn is_at(places: &[&[u8]], point: &[u8]) -> Option<PathBuf> {
     let path = path_of(point);
     let inside = |place: &&[u8]| mountinfo::is_within(path.as_os_str().as_bytes(), place);
-    places.iter().any(|place| inside(&place)).then_some(path)
+    places.iter().any(|place| inside(place)).then_some(path)
 }
 
 fn path_of(point: &[u8]) -> PathBuf {

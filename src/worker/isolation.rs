@@ -74,7 +74,8 @@ pub async fn try_isolation(temp_dir: &Path, run_as: Option<Account>) -> Result<(
             std::fs::create_dir(place.path().join(name))?;
             std::fs::set_permissions(place.path().join(name), PermissionsExt::from_mode(0o777))?;
         }
-        let script = "#!/bin/sh\n: >made && : >\"$TMPDIR/made\" && : >/tmp/made && ! (: >\"$0.x\") 2>/dev/null\n";
+        let script =
+            "#!/bin/sh\n: >made && : >\"$TMPDIR/made\" && : >/tmp/made || exit 1\n(: >\"$0.x\") 2>/dev/null\nexit 0\n";
         std::fs::write(place.path().join("script"), script)
     };
     make().map_err(io_of(&place.path().join("script"), "write"))?;
@@ -100,8 +101,10 @@ pub async fn try_isolation(temp_dir: &Path, run_as: Option<Account>) -> Result<(
     let program = script.program.clone();
     let (output, _) = mpsc::channel(1);
     let report = script::run(script, &CancellationToken::new(), output).await?;
+    // It may have had a private place of that name, as below /tmp.
+    let got_out = place.path().join("script.x").exists();
     match report.ending {
-        Ending::Exited { code: 0 } => Ok(()),
+        Ending::Exited { code: 0 } if !got_out => Ok(()),
         ending => {
             let said = String::from_utf8_lossy(&report.tail).trim().to_owned();
             let source = std::io::Error::other(format!("a script that only tries it out {ending}; it said {said:?}"));

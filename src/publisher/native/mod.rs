@@ -139,8 +139,8 @@ impl Publisher for NativePublisher {
         "native"
     }
 
-    fn check(&self) -> Vec<crate::publisher::Finding> {
-        self.look()
+    fn check(&self, served: Option<&[RepositoryName]>) -> Vec<crate::publisher::Finding> {
+        self.look(served)
     }
 
     fn whitelist_expires(&self, repository: &RepositoryName) -> Result<Option<Timestamp>, PublisherError> {
