@@ -153,6 +153,13 @@ impl Workers {
         self.known().unserved.clone()
     }
 
+    /// The nodes whose workers serve a repository of their fleet now.
+    pub(super) fn serving(&self, fleet: &str, repository: &RepositoryName) -> Vec<String> {
+        let known = self.known();
+        let serve = |worker: &Worker| worker.fleet == fleet && worker.takes() && worker.about.serves(repository);
+        known.workers.iter().filter(|(_, worker)| serve(worker)).map(|(node, _)| node.clone()).collect()
+    }
+
     /// Notes to whom offers went.
     pub(super) fn handed(&self, instance: InstanceId, batches: impl IntoIterator<Item = BatchId>) {
         self.known().handed.extend(batches.into_iter().map(|batch| (batch, instance)));

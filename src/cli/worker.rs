@@ -1,4 +1,4 @@
-//! `conveyor worker`.
+//! `conveyor worker` and what can be done about one.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::context::Context;
 use super::failure::{NOTHING_CAME, tell};
-use super::{serving, worker_control, working};
+use super::{serving, worker_check, worker_control, working};
 use crate::config::WorkerFlags;
 use crate::worker::{Ended, Once};
 
@@ -48,6 +48,8 @@ pub(super) struct WorkerArgs {
 /// What to do with the worker of this machine.
 #[derive(Debug, Subcommand)]
 enum WorkerAction {
+    /// Try everything that the worker needs on this machine, and say what is missing: exit code 1 if something is
+    Check(worker_check::CheckArgs),
     /// Show what it does, since when, and what is wrong with this machine
     Status(worker_control::StatusArgs),
     /// Take no more, finish what is there, and stay alive; also after a restart
@@ -83,6 +85,10 @@ pub(super) async fn run(mut args: WorkerArgs, context: &Context) -> anyhow::Resu
         Some(WorkerAction::Status(args)) => return worker_control::status(args, context).await,
         Some(WorkerAction::Drain(args)) => return worker_control::drain(args, context).await,
         Some(WorkerAction::Resume(args)) => return worker_control::resume(args, context).await,
+        Some(WorkerAction::Check(check)) => {
+            let config = context.config.worker(&args.flags(context))?;
+            return worker_check::run(&check, config, context).await;
+        }
         None => {}
     }
     let once = args.once.then(|| Once { wait: args.wait.map(Duration::from_secs) });

@@ -6,9 +6,9 @@ use anyhow::{Context as _, bail};
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::config::{CvmfsServerConfig, Isolation, NodePublisher, Offers, WorkerConfig};
+use crate::config::{self, CvmfsServerConfig, Isolation, NodePublisher, Offers, WorkerConfig};
 use crate::payload::fetch::FetchLimits;
-use crate::publisher::cvmfs_server::{self, CvmfsServer, Mark, Ownership};
+use crate::publisher::cvmfs_server::{self, CvmfsServer, Mark, Ownership, WorldReadable};
 use crate::publisher::native::NativePublisher;
 use crate::publisher::{Owner, Publisher};
 use crate::worker::{self, Account, Ended, Halt, Once, WorkerSettings};
@@ -22,10 +22,19 @@ pub(super) async fn run(
     once: Option<Once>,
     halt: watch::Receiver<Halt>,
 ) -> anyhow::Result<Ended> {
-    let run_as = account(config.run_as.as_deref())?;
     if let NodePublisher::CvmfsServer(_) = config.publisher {
         CvmfsServer::refuse_other_namespace().map_err(anyhow::Error::msg)?;
     }
+    let (client, publisher, settings) = parts(config, once)?;
+    Ok(worker::run(client, publisher, settings, halt).await?)
+}
+
+/// What a worker is made of.
+pub(super) fn parts(
+    config: WorkerConfig,
+    once: Option<Once>,
+) -> anyhow::Result<(Client, Arc<dyn Publisher>, WorkerSettings)> {
+    let run_as = account(config.run_as.as_deref())?;
     let publisher = publisher(&config, run_as);
     let client = Client::new(&config.client.url, config.client.token)?;
     let settings = WorkerSettings {
@@ -48,7 +57,7 @@ pub(super) async fn run(
         whitelist_warning_days: config.whitelist_warning_days,
         once,
     };
-    Ok(worker::run(client, publisher, settings, halt).await?)
+    Ok((client, publisher, settings))
 }
 
 /// What this node publishes with.
@@ -77,6 +86,18 @@ fn driver_settings(
     settings.lease_reserve = driven.lease_reserve;
     settings.fence_limit = driven.fence_limit;
     settings.in_use_patience = driven.in_use_patience;
+    settings.checks.max_file_bytes = driven.max_file_bytes;
+    settings.checks.world_readable = match driven.world_readable {
+        config::WorldReadable::Off => WorldReadable::Off,
+        config::WorldReadable::Warn => WorldReadable::Warn,
+        config::WorldReadable::Refuse => WorldReadable::Refuse,
+    };
+    if let Some(entries) = driven.max_catalog_entries {
+        settings.checks.max_catalog_entries = entries;
+    }
+    if let Some(bytes) = driven.min_free_bytes {
+        settings.checks.min_free_bytes = bytes;
+    }
     settings
 }
 

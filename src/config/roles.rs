@@ -335,6 +335,12 @@ impl Config {
     fn repositories(&self) -> Result<Repositories, ConfigError> {
         for (name, rules) in &self.file.repositories {
             word(&format!("[repositories.\"{name}\"] fleet"), rules.fleet.clone())?;
+            for window in &rules.maintenance {
+                window.validate().map_err(|why| ConfigError::Value {
+                    key: format!("[[repositories.\"{name}\".maintenance]]"),
+                    why: why.into(),
+                })?;
+            }
             if rules.batch_root.is_some() && !rules.gateway {
                 return Err(ConfigError::Value {
                     key: format!("[repositories.\"{name}\"] batch_root"),

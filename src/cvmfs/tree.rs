@@ -57,6 +57,12 @@ impl<'r> Tree<'r> {
         Ok(())
     }
 
+    /// Where the catalog begins that holds what is in a directory, and how many entries it has.
+    pub fn own_entries(&mut self, directory: &[u8]) -> Result<(Vec<u8>, u64), Error> {
+        let catalog = self.catalog_of(directory)?;
+        Ok((catalog.root_prefix()?, catalog.statistics()?.own.entries().try_into().unwrap_or(0)))
+    }
+
     /// The root catalog.
     pub(super) fn root(&self) -> Rc<Catalog> {
         Rc::clone(&self.root)

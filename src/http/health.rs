@@ -112,6 +112,11 @@ pub(super) async fn metrics(State(state): State<Shared>) -> Result<impl IntoResp
     for (kind, count) in state.engine.count_by_state().await? {
         text.push_str(&format!("conveyor_jobs{{state=\"{}\"}} {count}\n", kind.as_str()));
     }
+    text.push_str("# HELP conveyor_repository_held 1 where nothing of a repository is offered: paused, or in maintenance.\n# TYPE conveyor_repository_held gauge\n");
+    for repository in state.engine.repository_list().await?.repositories {
+        let held = u8::from(!repository.holds.is_empty());
+        text.push_str(&format!("conveyor_repository_held{{repository=\"{}\"}} {held}\n", repository.repository));
+    }
     let damaged = state.engine.store().damaged_rows();
     text.push_str("# HELP conveyor_damaged_rows Rows of the database that could not be read since the server began.\n# TYPE conveyor_damaged_rows gauge\n");
     text.push_str(&format!("conveyor_damaged_rows {damaged}\n"));

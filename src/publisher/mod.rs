@@ -7,6 +7,7 @@ pub mod cvmfs_server;
 pub mod gateway;
 pub mod mounts;
 pub mod native;
+pub mod revert;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::cvmfs::reader::Reader;
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::progress::Counters;
 use crate::domain::tree::{ChangedPath, EntryKind, EntryMeta, EntryPath};
@@ -259,6 +261,12 @@ pub trait Publisher: Send + Sync {
 
     /// Fences a batch whose worker was lost, then looks: after this call it is settled for ever.
     fn recover(&self, repository: &RepositoryName, key: &str) -> Result<Evidence, PublisherError>;
+
+    /// The repository as it is now, with its older revisions, to look at what a publish did.
+    fn reader(&self, repository: &RepositoryName) -> Result<Reader, PublisherError> {
+        let why = format!("the {} publisher does not read older revisions", self.kind());
+        Err(PublisherError::Unusable { repository: repository.clone(), why })
+    }
 
     /// Its kind, for people.
     fn kind(&self) -> &'static str;

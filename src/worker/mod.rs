@@ -6,6 +6,7 @@
 mod about;
 mod batch;
 mod changes;
+mod check;
 pub mod control;
 mod drain;
 mod drained;
@@ -19,6 +20,7 @@ mod isolation;
 mod log;
 mod offers;
 mod recover;
+mod revert;
 mod source;
 mod stage;
 
@@ -40,6 +42,7 @@ use crate::domain::protocol::{ClaimRequest, Offer};
 use crate::domain::worker::Drained;
 use crate::payload::fetch::{FetchLimits, Fetcher};
 use crate::publisher::Publisher;
+pub use check::check;
 use drain::Draining;
 pub use drain::Halt;
 pub use failure::WorkerError;
@@ -370,12 +373,18 @@ fn lock(state_dir: &Path) -> Result<nix::fcntl::Flock<File>, WorkerError> {
     crate::file_lock::exclusive(file).map_err(|_| WorkerError::AlreadyRuns { lock: path })
 }
 
+/// Makes the temporary directory where it is not there.
+fn make_temp_dir(temp_dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    // Scripts of another account pass through, but cannot look around.
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(temp_dir)
+}
+
 /// Empties the temporary directory of what an earlier life left there.
 fn clear(temp_dir: &Path) -> Result<(), WorkerError> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
     let io = |source| WorkerError::Io { what: format!("clear {}", temp_dir.display()), source };
-    // Scripts of another account pass through, but cannot look around.
-    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(temp_dir).map_err(io)?;
+    make_temp_dir(temp_dir).map_err(io)?;
     for entry in std::fs::read_dir(temp_dir).map_err(io)? {
         let path = entry.map_err(io)?.path();
         if path.is_dir() && !path.is_symlink() {

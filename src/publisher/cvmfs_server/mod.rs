@@ -17,6 +17,7 @@ mod check;
 mod command;
 mod effective;
 mod in_use;
+mod inspect;
 mod journal;
 mod lease;
 mod open;
@@ -29,6 +30,7 @@ mod site;
 mod transaction;
 mod union;
 mod upper;
+mod verify;
 mod words;
 
 #[cfg(test)]
@@ -41,6 +43,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
+pub use inspect::{Checks, WorldReadable};
 pub use refusal::{Refusal, Said, Subcommand};
 pub use settings::{Mark, Settings};
 pub use union::Ownership;
@@ -49,7 +52,7 @@ use journal::Journal;
 use site::Site;
 
 use crate::cvmfs::history::named;
-use crate::cvmfs::reader::Expiry;
+use crate::cvmfs::reader::{Expiry, Reader};
 use crate::cvmfs::settings::Upstream;
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::publisher::{Evidence, Finding, Publisher, PublisherError, Transaction, mounts};
@@ -194,6 +197,11 @@ impl Publisher for CvmfsServer {
 
     fn check(&self) -> Vec<Finding> {
         check::check(self)
+    }
+
+    fn reader(&self, repository: &RepositoryName) -> Result<Reader, PublisherError> {
+        // An expired whitelist says nothing about what was published.
+        Site::load(&self.node.settings.config_dir, repository)?.reader(Expiry::Ignore)
     }
 
     fn kind(&self) -> &'static str {

@@ -6,17 +6,19 @@ use std::time::{Duration, Instant};
 
 use super::Mark;
 use super::command::{Call, Ran};
-use super::in_use;
+use super::inspect::Inspection;
 use super::journal::Phase;
 use super::refusal::{Refusal, Subcommand};
 use super::settle::{self, failed};
 use super::site::Site;
 use super::transaction::OpenTransaction;
+use super::upper::Change;
 use super::words::Word;
+use super::{in_use, verify};
 use crate::crash;
 use crate::cvmfs::hash::ContentHash;
 use crate::cvmfs::reader::Expiry;
-use crate::publisher::{Published, PublisherError, Revision};
+use crate::publisher::{Mismatch, Published, PublisherError, Revision};
 
 /// Who holds up a publish is named, as many as this.
 const NAMED: usize = 5;
@@ -45,6 +47,15 @@ pub(super) fn publish(transaction: &mut OpenTransaction) -> Result<Published, Pu
     let union = transaction.open_union()?;
     union.settle()?;
     let dropped_attributes = union.dropped_attributes();
+    let checks = transaction.checks();
+    checks.free_space(&transaction.site.node.spool)?;
+    let (mut changes, mut inspection) = (Vec::new(), checks.begin(&transaction.site.node.union));
+    transaction.each_change(&mut |change| {
+        inspection.see(&change)?;
+        changes.push(change);
+        Ok(())
+    })?;
+    let mut notes = warnings(&transaction.site, inspection)?;
     // It holds a directory of the repository open.
     transaction.union = None;
     wait_until_free(transaction)?;
@@ -89,7 +100,6 @@ pub(super) fn publish(transaction: &mut OpenTransaction) -> Result<Published, Pu
         return Err(refused(site, refusal));
     }
     let revision = find(site, settings.mark, &transaction.entry.key)?;
-    let mut notes = Vec::new();
     if dropped_attributes > 0 {
         notes.push(format!("{dropped_attributes} extended attributes were left out: they cannot be published"));
     }
@@ -106,9 +116,11 @@ pub(super) fn publish(transaction: &mut OpenTransaction) -> Result<Published, Pu
     } else {
         transaction.hold.node.note(&site.name, settle::clean(settings, site, journal));
     }
+    let mismatches = mismatches(site, &revision, &changes)?;
     let mut figures = stages(&ran);
+    figures.insert("paths_verified".into(), changes.len().to_string());
     figures.insert("transaction_ms".into(), transaction.opening.as_millis().to_string());
-    Ok(Published { revision, figures, notes, mismatches: Vec::new() })
+    Ok(Published { revision, figures, notes, mismatches })
 }
 
 fn no_transaction(site: &Site) -> PublisherError {
@@ -201,6 +213,34 @@ fn find(site: &Site, mark: Mark, key: &str) -> Result<Revision, PublisherError> 
             Err(error) => return Err(error),
         }
     }
+}
+
+/// What people should know of the changes beforehand.
+fn warnings(site: &Site, inspection: Inspection<'_>) -> Result<Vec<String>, PublisherError> {
+    let reader = site.reader(Expiry::Ignore)?;
+    let warnings = reader.tree().and_then(|mut tree| inspection.finish(&mut tree));
+    warnings.map_err(|source| PublisherError::Format {
+        repository: site.name.clone(),
+        what: "look at the catalogs that change".into(),
+        source: Box::new(source),
+    })
+}
+
+/// Compares what was staged with the catalogs of the revision.
+fn mismatches(site: &Site, revision: &Revision, changes: &[Change]) -> Result<Vec<Mismatch>, PublisherError> {
+    let unreadable = |source: crate::cvmfs::Error| PublisherError::Format {
+        repository: site.name.clone(),
+        what: format!("verify revision {}", revision.number),
+        source: Box::new(source),
+    };
+    let root = ContentHash::parse(&revision.root_hash).map_err(unreadable)?;
+    let reader = site.reader(Expiry::Ignore)?;
+    let found = verify::verify(&reader, &root, changes, site.node.ignore_special_files).map_err(unreadable)?;
+    let left_out = found.count.saturating_sub(found.named.len() as u64);
+    if left_out > 0 {
+        tracing::warn!(repository = %site.name, revision = revision.number, left_out, "more paths were published otherwise than staged");
+    }
+    Ok(found.named)
 }
 
 /// How long each of its own stages took.

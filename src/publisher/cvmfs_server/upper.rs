@@ -71,6 +71,11 @@ impl State {
     pub(super) fn is_file(&self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFREG
     }
+
+    /// Tells whether it is a device, a FIFO or a socket.
+    pub(super) fn is_special(&self) -> bool {
+        !self.is_directory() && !self.is_file() && self.target.is_none()
+    }
 }
 
 /// One path that changed.

@@ -6,6 +6,7 @@
 //! replaced. `docs/native-publisher.md` has the order of durable steps and what a kill at each of them leaves.
 
 mod changes;
+mod check;
 mod checkin;
 mod checkout;
 mod errors;
@@ -22,7 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 
 use crate::cvmfs::history::named;
-use crate::cvmfs::reader::Expiry;
+use crate::cvmfs::reader::{Expiry, Reader};
 use crate::cvmfs::stratum0::{RepositoryLock, Stratum0};
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::publisher::{Evidence, Owner, Publisher, PublisherError, Revision, Transaction};
@@ -129,6 +130,11 @@ impl Publisher for NativePublisher {
         }))
     }
 
+    fn reader(&self, repository: &RepositoryName) -> Result<Reader, PublisherError> {
+        // An expired whitelist says nothing about what was published.
+        self.stratum0(repository).reader(Expiry::Ignore).map_err(translate(repository, "read it"))
+    }
+
     fn kind(&self) -> &'static str {
         "native"
     }
@@ -141,6 +147,10 @@ impl Publisher for NativePublisher {
     fn named_tags(&self, repository: &RepositoryName) -> Result<Option<u64>, PublisherError> {
         let tags = self.stratum0(repository).reader(Expiry::Ignore).and_then(|reader| reader.tags());
         Ok(Some(named(&tags.map_err(translate(repository, "read its tags"))?)))
+    }
+
+    fn check(&self) -> Vec<crate::publisher::Finding> {
+        self.look()
     }
 
     /// Those in its directory. One that cannot be read has none: their jobs are better off elsewhere, or later.

@@ -42,6 +42,7 @@ fn main() {
         "mkfs" => mkfs::make(&lab, arguments),
         "rmfs" => mkfs::remove(&lab, arguments),
         "mount" => mkfs::mount(&lab, arguments),
+        "umount" => mkfs::unmount(&lab, arguments),
         "transaction" => transaction::run(&lab, arguments),
         "publish" => publish::run(&lab, arguments),
         "abort" => abort::run(&lab, arguments),

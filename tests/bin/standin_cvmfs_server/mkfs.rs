@@ -64,3 +64,8 @@ pub(crate) fn mount(lab: &Lab, arguments: &[String]) {
     mounts::unmount(&repository);
     mounts::mount(&repository);
 }
+
+/// `umount NAME`
+pub(crate) fn unmount(lab: &Lab, arguments: &[String]) {
+    mounts::unmount(&lab.repository(arguments.last().unwrap()).unwrap());
+}

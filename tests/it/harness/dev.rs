@@ -32,6 +32,12 @@ impl Place {
         Self(tempfile::Builder::new().prefix("conveyor-it-").permissions(mode).tempdir().unwrap())
     }
 
+    /// In a directory of the machine, which is removed all the same.
+    pub(crate) fn below(directory: &Path) -> Self {
+        let mode = std::fs::Permissions::from_mode(0o711);
+        Self(tempfile::Builder::new().prefix("conveyor-it-").permissions(mode).tempdir_in(directory).unwrap())
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }

@@ -73,8 +73,16 @@ impl Server {
         Self::launch(worker, |base| format!("{ONE_BY_ONE}{}", tables(base)))
     }
 
+    /// With further keys of the worker's table, in a directory of the test's choice.
+    pub(crate) fn start_at(base: Place, worker: &str) -> Self {
+        Self::launch_at(base, worker, |_| ONE_BY_ONE.to_owned())
+    }
+
     fn launch(worker: &str, tables: impl FnOnce(&Path) -> String) -> Self {
-        let base = Place::new();
+        Self::launch_at(Place::new(), worker, tables)
+    }
+
+    fn launch_at(base: Place, worker: &str, tables: impl FnOnce(&Path) -> String) -> Self {
         let path = |name: &str| base.path().join(name);
         for directory in ["repositories", "keys"] {
             std::fs::create_dir(path(directory)).unwrap();
@@ -186,6 +194,30 @@ impl Server {
     /// A worker with one slot that is ready, under a node's name and with that node's state directory.
     pub(crate) fn worker(&self, node: &str) -> Worker {
         let mut worker = self.try_worker(node, node);
+        worker.process.said("the worker started", |_, log| log.contains("worker started").then_some(()));
+        worker
+    }
+
+    /// A worker that runs as another account, to which its files must belong; only root can start one.
+    pub(crate) fn worker_as(&self, uid: u32, node: &str) -> Worker {
+        // The way to the build may be closed to others.
+        let program = self.base.path().join("conveyor");
+        if !program.exists() {
+            std::fs::copy(env!("CARGO_BIN_EXE_conveyor"), &program).unwrap();
+        }
+        let own = self.worker_command(node, node, &[]);
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={uid}")).arg(format!("--regid={uid}")).arg("--clear-groups").arg(program);
+        command.args(own.get_args());
+        for (name, value) in own.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        // The one for all belongs to us.
+        command.env("TMPDIR", self.base.path().join(format!("worker-{node}")));
+        let mut worker = Worker { process: Daemon::start(&mut command) };
         worker.process.said("the worker started", |_, log| log.contains("worker started").then_some(()));
         worker
     }

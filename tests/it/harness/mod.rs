@@ -19,7 +19,7 @@ mod wait;
 pub(crate) use ability::missing;
 pub(crate) use api::{Api, job, packed};
 pub(crate) use dev::{Dev, Place, REPOSITORY};
-pub(crate) use fleet::{OTHER, Server, port_of, private};
+pub(crate) use fleet::{OTHER, Server, Worker, port_of, private};
 pub(crate) use gate::Gate;
 pub(crate) use http::{Answer, Http};
 pub(crate) use judge::{LARGEST_WHOLE_FILE, Mount};

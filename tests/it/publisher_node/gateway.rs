@@ -63,9 +63,23 @@ pub(super) fn a_lease_that_expired_before_the_payload_is_taken_again(setup: Setu
     node.assert_clean();
 }
 
+pub(super) fn two_publishers_of_one_gateway(setup: Setup) {
+    let Some(node) = Node::start(setup) else { return };
+    let other = node.site.other_publisher();
+    let workers = [node.worker(), node.worker_on(&other, "two")];
+    publish_twenty(&node);
+    drop(workers);
+    node.assert_clean();
+}
+
 pub(super) fn two_workers_of_one_node_publish_everything_once(setup: Setup) {
     let Some(node) = Node::start(setup) else { return };
     let _workers = [node.worker_with("one", |_| {}), node.worker_with("two", |_| {})];
+    publish_twenty(&node);
+    node.assert_clean();
+}
+
+fn publish_twenty(node: &Node) {
     let specs: Vec<_> =
         (0..20).map(|number| node.file(&format!("/path-{number}"), "file", &number.to_string())).collect();
     let ids = node.try_submit(&specs).unwrap();
@@ -73,5 +87,5 @@ pub(super) fn two_workers_of_one_node_publish_everything_once(setup: Setup) {
     for number in 0..20 {
         assert_eq!(node.site.published(&format!("path-{number}/file")).unwrap(), number.to_string().as_bytes());
     }
-    node.assert_clean();
+    assert!(node.site.batch_tags().len() <= 20);
 }

@@ -112,3 +112,41 @@ pub(super) fn many_small_jobs_are_published_once_each(setup: Setup) {
     assert_eq!(node.site.revision(), before + publishes as u64);
     node.assert_clean();
 }
+
+pub(super) fn what_a_script_leaves_behind_holds_up_nobody(setup: Setup) {
+    let Some(node) = Node::start(setup) else { return };
+    let _worker = node.worker();
+    node.publish(node.file("/scripts", "before", "there"));
+    let before = node.site.batch_tags().len();
+    // A number of seconds by which nobody else sleeps.
+    let seconds = format!("{}.{}", 100_000 + std::process::id(), node.site.number());
+    let text = format!(
+        "cd scripts\nsleep {seconds} &\nsetsid sleep {seconds} </dev/null >/dev/null 2>&1 &\n\
+         (exec 9<before; cd /; setsid sleep {seconds} </dev/null >/dev/null 2>&1) &\n\
+         mount -t tmpfs none . 2>/dev/null || :\nexec 8>open\necho content >file"
+    );
+    let mut spec = job(&node.site.name, "/scripts", node.script(&text));
+    spec.attempts = 3;
+    let ids = node.try_submit(&[spec]).unwrap();
+    node.all_succeed(&ids);
+    assert_eq!(node.site.published("scripts/file").unwrap(), b"content\n");
+    let sleeps = std::fs::read_dir("/proc").unwrap().flatten();
+    let sleeps = sleeps.filter(|process| {
+        let words = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        words.starts_with(format!("sleep\0{seconds}").as_bytes())
+    });
+    assert_eq!(sleeps.count(), 0, "processes of a script outlived it");
+    node.publish(node.file("/after", "file", "content"));
+    assert_eq!(node.site.batch_tags().len(), before + 2);
+    node.assert_clean();
+}
+
+pub(super) fn a_job_that_changes_nothing_makes_no_revision(setup: Setup) {
+    let Some(node) = Node::start(setup) else { return };
+    let _worker = node.worker();
+    let revision = node.publish(node.file("/jobs", "file", "content"));
+    let ids = node.try_submit(&[job(&node.site.name, "/jobs", node.script("ls >/dev/null"))]).unwrap();
+    node.all_succeed(&ids);
+    assert_eq!((node.site.revision(), node.site.batch_tags().len()), (revision, 1));
+    node.assert_clean();
+}

@@ -44,6 +44,8 @@ scenarios! {
         a_job_is_published_and_read_by_clients,
         several_jobs_share_a_publish_and_one_that_fails_costs_the_others_nothing,
         what_a_user_writes_is_never_run,
+        what_a_script_leaves_behind_holds_up_nobody,
+        a_job_that_changes_nothing_makes_no_revision,
         many_small_jobs_are_published_once_each,
         a_persons_transaction_is_waited_for_and_never_touched,
         a_worker_killed_at_any_point_publishes_once,
@@ -57,6 +59,11 @@ scenarios! {
         a_commit_whose_answer_is_lost_is_made_once,
         a_lease_that_expired_before_the_payload_is_taken_again,
         two_workers_of_one_node_publish_everything_once;
+}
+
+#[test]
+fn two_publishers_of_one_gateway_publish_everything_once() {
+    gateway::two_publishers_of_one_gateway(Setup { real: false, gateway: true });
 }
 
 #[test]

@@ -9,7 +9,7 @@ use conveyor::domain::job::spec::JobSpec;
 use conveyor::domain::job::state::JobState;
 
 use crate::harness::{Api, Daemon, Place, Program, job, packed, private, until};
-use crate::site::{Setup, Site, Wire};
+use crate::site::{OtherPublisher, Setup, Site, Wire};
 
 const TOKEN: &str = "token-of-the-integration-tests";
 
@@ -38,7 +38,7 @@ impl Node {
         let base = Place::new();
         private(&base.path().join("token"), TOKEN);
         let config = base.path().join("config.toml");
-        private(&config, &text(base.path(), &site));
+        private(&config, &text(base.path(), &site.name, setup.gateway, &site.command, &site.configuration));
         let program = Program::new(&config, base.path());
         let mut server = Daemon::start(&mut program.command(&["--debug", "server", "--listen", "127.0.0.1:0"]));
         let url = server.said("the server listens", |_, log| {
@@ -64,12 +64,23 @@ impl Node {
         })
     }
 
+    /// A worker on another publisher of the repository.
+    pub(super) fn worker_on(&self, other: &OtherPublisher, node: &str) -> Daemon {
+        let config = self.base.path().join(format!("config-{node}.toml"));
+        private(&config, &text(self.base.path(), &self.site.name, true, &other.command, &other.configuration));
+        self.start_worker(&Program::new(&config, self.base.path()), node, |_| {})
+    }
+
     pub(super) fn worker_with(&self, node: &str, prepare: impl FnOnce(&mut Command)) -> Daemon {
+        self.start_worker(&self.program, node, prepare)
+    }
+
+    fn start_worker(&self, program: &Program, node: &str, prepare: impl FnOnce(&mut Command)) -> Daemon {
         let path = |name: &str| self.base.path().join(name).into_os_string().into_string().unwrap();
         let (state, temporary) = (path(&format!("worker-{node}")), path(&format!("tmp-{node}")));
         let arguments =
             ["--url", self.url(), "worker", "--node", node, "--state-dir", &state, "--temp-dir", &temporary];
-        let mut command = self.program.command(&arguments);
+        let mut command = program.command(&arguments);
         prepare(&mut command);
         Daemon::start(&mut command)
     }
@@ -119,7 +130,7 @@ impl Node {
     }
 }
 
-fn text(base: &Path, site: &Site) -> String {
+fn text(base: &Path, name: &str, gateway: bool, command: &Path, configuration: &Path) -> String {
     let path = |name: &str| base.join(name);
     format!(
         "[client]\ntoken_file = {token:?}\n\n[server]\nstate_dir = {server:?}\ntoken_file = {token:?}\nclaim_expiry_s = 5\n\n\
@@ -128,10 +139,6 @@ fn text(base: &Path, site: &Site) -> String {
          in_use_patience_s = 1\n\n[repositories.\"{name}\"]\ngateway = {gateway}\n{root}\n",
         token = path("token"),
         server = path("server"),
-        command = site.command,
-        configuration = site.configuration,
-        name = site.name,
-        gateway = site.setup.gateway,
-        root = if site.setup.gateway { "batch_root = \"/batch\"" } else { "" },
+        root = if gateway { "batch_root = \"/batch\"" } else { "" },
     )
 }

@@ -11,7 +11,7 @@ mod web;
 mod wire;
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -58,6 +58,21 @@ pub(crate) struct Site {
     gateway: Option<Gateway>,
     /// Where the tests keep things; the stand-in's lab.
     place: Place,
+}
+
+/// Another machine's `cvmfs_server` for the same repository, behind the same gateway; a stand-in.
+pub(crate) struct OtherPublisher {
+    pub(crate) command: PathBuf,
+    pub(crate) configuration: PathBuf,
+    name: String,
+    _lab: Place,
+}
+
+impl Drop for OtherPublisher {
+    fn drop(&mut self) {
+        // Not the storage, which is the other's.
+        let _ = Command::new(&self.command).args(["umount", &self.name]).current_dir("/").status();
+    }
 }
 
 enum Gateway {
@@ -273,9 +288,18 @@ impl Site {
     pub(crate) fn stop_commits(&self, stop: bool) {
         match &self.gateway {
             Some(Gateway::StandIn(gateway)) => gateway.stop_commits(stop),
-            Some(Gateway::Real(_)) => self.web.hold(stop.then_some("cvmfs_receiver")),
-            None if self.setup.real => self.web.hold(stop.then_some("cvmfs_swissknif")),
-            None => self.fault("publish", if stop { "hang-before-flip" } else { "" }),
+            Some(Gateway::Real(_)) if !stop => self.web.hold(None),
+            None if !stop && self.setup.real => self.web.hold(None),
+            None if !stop => self.fault("publish", ""),
+            Some(Gateway::Real(gateway)) => {
+                let parent = gateway.id();
+                self.web.hold(Some(Box::new(move || real::has_receiver(parent))));
+            }
+            None if self.setup.real => {
+                let name = self.name.clone();
+                self.web.hold(Some(Box::new(move || real::is_synchronizing(&name))));
+            }
+            None => self.fault("publish", "hang-before-flip"),
         }
     }
 
@@ -288,6 +312,36 @@ impl Site {
             };
             stands.then_some(())
         });
+    }
+
+    pub(crate) fn other_publisher(&self) -> OtherPublisher {
+        assert!(!self.setup.real, "on one machine there is one real cvmfs_server");
+        let lab = Place::new();
+        let root = lab.path();
+        let (spool, union) = (root.join("var/spool/cvmfs").join(&self.name), root.join("cvmfs").join(&self.name));
+        for directory in ["rdonly", "scratch/current", "ofs_workdir", "tmp"] {
+            fs::create_dir_all(spool.join(directory)).unwrap();
+        }
+        let configuration = root.join("etc/cvmfs");
+        let directory = configuration.join("repositories.d").join(&self.name);
+        for directory in [&union, &directory, &root.join("srv"), &root.join("faults")] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        symlink(self.storage.parent().unwrap(), root.join("srv/cvmfs")).unwrap();
+        symlink(self.keys(), configuration.join("keys")).unwrap();
+        let text = fs::read_to_string(self.server_conf()).unwrap();
+        let text = text.replace(self.spool.to_str().unwrap(), spool.to_str().unwrap());
+        let text = text.replace(self.union.to_str().unwrap(), union.to_str().unwrap());
+        fs::write(directory.join("server.conf"), text).unwrap();
+        let command = wrapper(root);
+        let mounted = Command::new(&command).args(["mount", &self.name]).current_dir("/").status().unwrap();
+        assert!(mounted.success());
+        OtherPublisher { command, configuration, name: self.name.clone(), _lab: lab }
+    }
+
+    /// What tells this site from others of this process.
+    pub(crate) fn number(&self) -> &str {
+        self.name.split(['-', '.']).nth(1).unwrap()
     }
 
     /// Kills all processes that publish into the repository, with all they started.

@@ -86,6 +86,11 @@ impl Gateway {
         self.port
     }
 
+    /// Its process.
+    pub(super) fn id(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
     pub(super) fn down(&mut self) {
         self.process = None;
     }
@@ -113,6 +118,28 @@ impl Gateway {
         self.lease_time = time;
         self.up();
     }
+}
+
+/// Whether a gateway's receiver runs.
+pub(super) fn has_receiver(gateway: u32) -> bool {
+    let parent = format!("PPid:\t{gateway}\n");
+    processes().any(|process| {
+        let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+        status.contains(&parent) && status.starts_with("Name:\tcvmfs_receiver\n")
+    })
+}
+
+/// Whether a publish of a repository has come to its main part.
+pub(super) fn is_synchronizing(name: &str) -> bool {
+    processes().any(|process| {
+        let words = fs::read(process.join("cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).replace('\0', " ");
+        words.starts_with("cvmfs_swissknife") && words.contains(" sync ") && words.contains(name)
+    })
+}
+
+fn processes() -> impl Iterator<Item = PathBuf> {
+    fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 fn free_port() -> u16 {

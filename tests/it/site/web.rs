@@ -13,6 +13,8 @@ use tower_http::services::ServeDir;
 
 use crate::harness::until;
 
+type When = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// Serves a directory's repositories below `/cvmfs/`.
 pub(crate) struct Web {
     port: u16,
@@ -21,10 +23,10 @@ pub(crate) struct Web {
     hold: Arc<Hold>,
 }
 
-/// Keeps requests for a manifest waiting, while there is a process of a name.
+/// Keeps the requests of CernVM-FS's programs for a manifest waiting, if something is so when they come.
 #[derive(Default)]
 struct Hold {
-    name: Mutex<Option<&'static str>>,
+    when: Mutex<Option<When>>,
     waiting: AtomicUsize,
 }
 
@@ -66,10 +68,10 @@ impl Web {
         }
     }
 
-    /// From now on, while there is a process of this name (its first 15 bytes), whoever asks for a manifest waits: a
-    /// receiver does so first in a commit.
-    pub(crate) fn hold(&self, name: Option<&'static str>) {
-        *self.hold.name.lock().unwrap() = name;
+    /// From now on, while something is so, programs of CernVM-FS that ask for a manifest wait: a receiver does so first in a
+    /// commit. `None` lets them go.
+    pub(crate) fn hold(&self, when: Option<When>) {
+        *self.hold.when.lock().unwrap() = when;
     }
 
     /// How many wait.
@@ -87,19 +89,14 @@ impl Drop for Web {
 
 async fn held(State(hold): State<Arc<Hold>>, request: Request, next: Next) -> Response {
     let is_manifest = request.uri().path().ends_with("/.cvmfspublished");
-    let name = *hold.name.lock().unwrap();
-    if is_manifest && name.is_some_and(runs) {
+    let agent = request.headers().get("user-agent").and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let is_meant = is_manifest && agent.starts_with("cvmfs");
+    if is_meant && hold.when.lock().unwrap().as_ref().is_some_and(|when| when()) {
         hold.waiting.fetch_add(1, Ordering::SeqCst);
-        while hold.name.lock().unwrap().is_some() {
+        while hold.when.lock().unwrap().is_some() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         hold.waiting.fetch_sub(1, Ordering::SeqCst);
     }
     next.run(request).await
-}
-
-fn runs(wanted: &str) -> bool {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let name = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-    processes.map(name).any(|name| name.trim() == wanted)
 }

@@ -5,9 +5,14 @@ mod arrange;
 #[path = "../../bin/standin_cvmfs_server/rows.rs"]
 mod rows;
 
+use conveyor::publisher::cvmfs_server::{Refusal, Said, Subcommand};
+
 use crate::site::{Setup, Site};
 
 use rows::{Row, fill};
+
+/// What the driver never meets: it says `-f`, and its tags are words.
+const UNTYPED: &[&str] = &["abort/answer-is-no", "publish/tag-with-a-space"];
 
 /// Whether an answer is that of a row; `None`, or what is wrong.
 fn difference(site: &Site, row: &Row, run: &crate::harness::Run, more: &[(&str, String)]) -> Option<String> {
@@ -61,6 +66,21 @@ fn the_real_one_answers_as_was_measured() {
 #[test]
 fn the_real_one_with_a_gateway_answers_as_was_measured() {
     every_row(Setup { real: true, gateway: true });
+}
+
+#[test]
+fn the_driver_understands_every_answer_that_is_no_success() {
+    for row in rows::all().filter(|row| row.code != 0) {
+        let command = match row.name.split('/').next().unwrap() {
+            "transaction" => Subcommand::Transaction,
+            "abort" => Subcommand::Abort,
+            _ => Subcommand::Publish,
+        };
+        let lines = |lines: &[&str]| lines.iter().map(|line| fill(line, &[("union", "/cvmfs/x")])).collect::<Vec<_>>();
+        let (stdout, stderr) = (lines(row.stdout).join("\n"), lines(row.stderr).join("\n"));
+        let refusal = Refusal::of(command, &Said { code: row.code, stdout, stderr });
+        assert!(UNTYPED.contains(&row.name) || !matches!(refusal, Refusal::Other { .. }), "{}: {refusal:?}", row.name);
+    }
 }
 
 #[test]

@@ -39,9 +39,9 @@ pub(super) fn steps(mounts: &[PathBuf], needed: &[Needed]) -> io::Result<Vec<Ste
         steps.push(Step::Hold { slot: *slot, path: c_path(&place.path)? });
     }
     steps.push(Step::Cover { at: c_path(&stage)?, options: CString::new("mode=0755,size=16m")? });
-    let mut left_out: Vec<&Path> = mounts.iter().map(PathBuf::as_path).collect();
-    left_out.push(&stage);
-    show(&mut steps, &stage, Path::new("/"), &left_out)?;
+    let mut left_out = mounts.to_vec();
+    left_out.push(stage.clone());
+    show(&mut steps, &stage, Path::new("/"), &mut left_out)?;
     for (slot, place) in places {
         let above = left_out.iter().filter(|directory| place.path.starts_with(directory));
         let Some(hidden) = above.min_by_key(|directory| directory.as_os_str().len()) else { continue };
@@ -66,16 +66,24 @@ fn staged(stage: &Path, path: &Path) -> PathBuf {
     stage.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// Shows what is in a directory: whole, but for what leads to something that is left out.
-fn show(steps: &mut Vec<Step>, stage: &Path, directory: &Path, left_out: &[&Path]) -> io::Result<()> {
-    for entry in std::fs::read_dir(directory)? {
+/// Shows what is in a directory: whole, but for what leads to something that is left out. One that this account may not
+/// look into is left out, too.
+fn show(steps: &mut Vec<Step>, stage: &Path, directory: &Path, left_out: &mut Vec<PathBuf>) -> io::Result<()> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            left_out.push(directory.to_owned());
+            return Ok(());
+        }
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         let (from, kind) = (entry.path(), entry.file_type()?);
         let at = staged(stage, &from);
         if kind.is_symlink() {
             let Ok(target) = std::fs::read_link(&from) else { continue };
             steps.push(Step::Link { target: c_path(&target)?, at: c_path(&at)? });
-        } else if left_out.contains(&from.as_path()) {
+        } else if left_out.contains(&from) {
             steps.push(Step::Directory(c_path(&at)?));
         } else if left_out.iter().any(|path| path.starts_with(&from)) {
             steps.push(Step::Directory(c_path(&at)?));

@@ -104,11 +104,11 @@ impl Step {
             }
             Self::ReadOnly => everything_read_only(bench.buffer)?,
             Self::Cover { at, options } => {
-                let flags = HARMLESS;
-                mount(Some(c"conveyor"), at.as_c_str(), Some(c"tmpfs"), flags, Some(options.as_c_str()))?;
+                let options = Some(options.as_c_str());
+                unless_absent(mount(Some(c"conveyor"), at.as_c_str(), Some(c"tmpfs"), HARMLESS, options))?;
             }
-            // Bound, it is still the device, but nothing can be opened through a mount that has none.
-            Self::Mask(at) => mount(Some(c"/dev/null"), at.as_c_str(), NONE, MsFlags::MS_BIND, NONE)?,
+            // Reads as nothing.
+            Self::Mask(at) => unless_absent(mount(Some(c"/dev/null"), at.as_c_str(), NONE, MsFlags::MS_BIND, NONE))?,
             Self::Directory(at) => match mkdir(at.as_c_str(), Mode::from_bits_truncate(0o755)) {
                 Err(Errno::EEXIST) | Ok(()) => {}
                 Err(error) => return Err(error.into()),
@@ -137,7 +137,11 @@ impl Step {
                 umount2(c".", MntFlags::MNT_DETACH)?;
                 chdir(c"/")?;
             }
-            Self::Seal(at) => set_read_only(at, true)?,
+            Self::Seal(at) => match set_read_only(at, true) {
+                // What was not there was not covered.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result?,
+            },
             Self::Queues => {
                 let flags = HARMLESS | MsFlags::MS_NOEXEC;
                 mount(Some(c"mqueue"), c"/dev/mqueue", Some(c"mqueue"), flags, NONE)?;
@@ -148,6 +152,14 @@ impl Step {
             }
         }
         Ok(())
+    }
+}
+
+/// What is not there, or not in a root of our own making, needs no cover.
+fn unless_absent(result: Result<(), Errno>) -> Result<(), Errno> {
+    match result {
+        Err(Errno::ENOENT) => Ok(()),
+        result => result,
     }
 }
 

@@ -1,8 +1,11 @@
 //! Tests of the publisher that drives `cvmfs_server`, on overlays of their own.
 
+mod inspect;
+
 mod random;
 mod union;
 mod upper;
+mod verify;
 
 use std::fs;
 use std::io::Write;

@@ -12,6 +12,7 @@ use crate::cvmfs::catalog::Entry;
 use crate::cvmfs::reader::Expiry;
 use crate::cvmfs::tests::support::{NAME, Sandbox};
 use crate::domain::names::{LeasePath, RepositoryName};
+use crate::publisher::cvmfs_server::verify::{Mismatches, verify};
 use crate::publisher::native::NativePublisher;
 use crate::publisher::{Publisher, Transaction};
 
@@ -254,6 +255,12 @@ fn run(seed: u64) -> Option<()> {
     assert_eq!(on_disk(&overlay.layers.merged), after, "seed {seed}: the outcome");
     let is_net = |change: &&Change| !change.breaks_links || before.get(&change.path) != after.get(&change.path);
     let found = overlay.changes();
+    // What was made on the way has the time of its making.
+    let described: Vec<Change> =
+        found.iter().filter(|change| change.now.as_ref().is_none_or(|now| now.mtime < LATEST)).cloned().collect();
+    let reader = pair.sandbox.stratum0.reader(Expiry::Ignore).unwrap();
+    let mismatches = verify(&reader, &reader.manifest().root_hash, &described, false).unwrap();
+    assert_eq!(mismatches, Mismatches::default(), "seed {seed}");
     let net: Vec<ChangedPath> = found.iter().filter(is_net).map(ChangedPath::from).collect();
     assert_eq!(net, net_effect(&before, &after), "seed {seed}");
     if is_plain {
