@@ -50,11 +50,13 @@ pub enum Bug {
     CancelsWholeBatch,
     /// Permits a publish after a job's deadline.
     PermitsPastDeadline,
+    /// Goes on with a repository that somebody has for itself.
+    IgnoresHolds,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::RepliesWithoutCommit,
         Self::ForgetsAnEvent,
         Self::SubmitsTwice,
@@ -77,6 +79,7 @@ impl Bug {
         Self::ServesLastFirst,
         Self::CancelsWholeBatch,
         Self::PermitsPastDeadline,
+        Self::IgnoresHolds,
     ];
 }
 

@@ -28,6 +28,10 @@ impl Engine {
                     let hint = "drop this batch; workers that serve it are offered it";
                     return Err(AppError::conflict("not_served", message, hint));
                 }
+                if is_open && dispatcher.held(tx, now)?.contains(&batch.repository) {
+                    let message = format!("repository {} is held; nothing of it begins now", batch.repository);
+                    return Err(AppError::conflict("held", message, "drop this batch; it is offered again afterwards"));
+                }
                 let token = format!("{epoch}.{id}.{}", dispatcher.entropy.secret());
                 let claim = Claim { token, epoch, node: request.node.clone(), instance: request.instance };
                 let (generation, claim) = as_planted(&batch, request.generation, claim);

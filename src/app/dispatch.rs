@@ -1,6 +1,6 @@
 //! Forms batches out of ready jobs, in the same commit as whatever made them ready.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -17,7 +17,7 @@ use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::plan::{Action, BatchLimits, ReadyJob, RepositoryView, Unclaimed, View, plan, top_up};
 use crate::domain::share::{Pending, Shares};
 use crate::planted::{self, Bug};
-use crate::store::{StoreError, Tx};
+use crate::store::{Db, StoreError, Tx};
 
 /// Keeps which repositories must be planned again, and how much each fleet can take.
 pub(super) struct Dispatcher {
@@ -97,7 +97,9 @@ impl Dispatcher {
         let mut fleets: BTreeMap<&str, Vec<RepositoryName>> = BTreeMap::new();
         // What nobody serves stays out of date, and what was offered of it is in nobody's way.
         let unserved = self.workers.unserved();
-        for repository in self.state().dirty.keys().filter(|repository| !unserved.contains(*repository)) {
+        let held = self.held(tx, now)?;
+        let is_free = |repository: &&RepositoryName| !unserved.contains(*repository) && !held.contains(*repository);
+        for repository in self.state().dirty.keys().filter(is_free) {
             fleets.entry(self.fleet(repository)).or_default().push(repository.clone());
         }
         let mut formed = 0;
@@ -114,6 +116,22 @@ impl Dispatcher {
             formed += self.plan_fleet(tx, now, fleet, repositories, credit)?;
         }
         Ok(formed)
+    }
+
+    /// The repositories of which nothing is offered now.
+    pub(super) fn held(&self, db: &Db<'_>, now: Timestamp) -> Result<BTreeSet<RepositoryName>, StoreError> {
+        if planted::is(Bug::IgnoresHolds) {
+            return Ok(BTreeSet::new());
+        }
+        let mut held = self.in_window(now);
+        held.extend(db.held()?.into_iter().filter_map(|name| RepositoryName::new(name).ok()));
+        Ok(held)
+    }
+
+    /// The repositories with a maintenance window that is open, or about to be.
+    pub(super) fn in_window(&self, now: Timestamp) -> BTreeSet<RepositoryName> {
+        let is_open = |rules: &RepositoryRules| rules.maintenance.iter().any(|window| window.hold(now).is_some());
+        self.repositories.iter().filter(|(_, rules)| is_open(rules)).map(|(name, _)| name.clone()).collect()
     }
 
     fn plan_fleet(

@@ -35,7 +35,7 @@ impl Engine {
             // Nothing was planned there while nobody served it.
             self.write(|_, _, _| Ok(())).await?;
         }
-        if is_first || changed.is_served {
+        if is_first || changed.is_served || changed.takes_again {
             self.broker.announce();
         }
 

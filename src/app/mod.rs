@@ -10,6 +10,7 @@ mod dispatch;
 pub mod error;
 mod finding;
 mod heartbeat;
+mod holds;
 mod intent;
 mod logs;
 mod offers;
@@ -19,9 +20,11 @@ mod progress;
 mod query;
 mod rabbitmq;
 mod recent;
+mod repositories;
 mod resolve;
 mod retention;
 mod retry;
+mod revert;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -29,7 +32,7 @@ mod tick;
 mod tokens;
 mod workers;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -38,7 +41,7 @@ use tokio::sync::watch;
 use crate::broker::{Embedded, Status};
 use crate::domain::batch::BatchState;
 use crate::domain::fleet::Repositories;
-use crate::domain::ids::{BatchId, JobId};
+use crate::domain::ids::{BatchId, HoldId, JobId};
 use crate::domain::job::Job;
 use crate::domain::job::event::JobEvent;
 use crate::domain::job::state::JobState;
@@ -125,6 +128,10 @@ struct Live {
     unconfirmed: HashMap<BatchId, (String, RepositoryName)>,
     /// When a round of pruning was asked for last, on both clocks.
     round_asked: Option<(jiff::Timestamp, Duration)>,
+    /// When each hold for maintenance is over unless it is renewed.
+    holds: HashMap<HoldId, Duration>,
+    /// The repositories whose maintenance windows were open at the last tick.
+    in_window: BTreeSet<RepositoryName>,
     /// When the clock was looked at last.
     last_tick: Option<Duration>,
 }
@@ -265,14 +272,7 @@ impl Engine {
                     if !moved || !matches!(batch.state, BatchState::Unsent | BatchState::Offered { .. }) {
                         continue;
                     }
-                    for member in &batch.jobs {
-                        let Some(job) = readable_job(tx, member.job_id)? else { continue };
-                        if matches!(job.progress.state, JobState::Offered { batch: of } if of == batch.id) {
-                            advance(tx, now, dispatcher, job, &JobEvent::OfferWithdrawn)?;
-                        }
-                    }
-                    batch.state = BatchState::Settled;
-                    tx.update_batch(&batch)?;
+                    withdraw_offer(tx, now, dispatcher, &mut batch)?;
                     tracing::info!(batch.id = %batch.id, repository = %batch.repository, "its repository moved to another fleet; the offer is withdrawn");
                 }
                 Ok(())
@@ -291,6 +291,23 @@ impl Engine {
             _ => Ok(()),
         }
     }
+}
+
+/// Takes an offer back that nobody has claimed: its jobs are ready again.
+fn withdraw_offer(
+    tx: &mut crate::store::Tx<'_>,
+    now: jiff::Timestamp,
+    dispatcher: &Dispatcher,
+    batch: &mut crate::domain::batch::Batch,
+) -> Result<(), AppError> {
+    for member in &batch.jobs {
+        let Some(job) = readable_job(tx, member.job_id)? else { continue };
+        if matches!(job.progress.state, JobState::Offered { batch: of } if of == batch.id) {
+            advance(tx, now, dispatcher, job, &JobEvent::OfferWithdrawn)?;
+        }
+    }
+    batch.state = BatchState::Settled;
+    Ok(tx.update_batch(batch)?)
 }
 
 /// The job of this id, or the answer that there is none.

@@ -1,5 +1,6 @@
 //! Looks at jobs and events; changes nothing.
 
+use crate::app::repositories::holds;
 use crate::app::resolve::unclear;
 use crate::app::{AppError, Engine, job_or_not_found};
 use crate::domain::access::TokenName;
@@ -15,9 +16,15 @@ pub const MAX_PAGE: usize = 1000;
 impl Engine {
     /// One job.
     pub async fn job(&self, id: JobId) -> Result<JobView, AppError> {
+        let (dispatcher, now) = (std::sync::Arc::clone(&self.dispatcher), self.clock.now());
         let read = move |db: &Db<'_>| {
             let mut job = JobView::from(job_or_not_found(db, id)?);
             job.ahead = db.ahead(id)?;
+            if job.state == StateKind::Queued {
+                let repository = &job.spec.publish().repository;
+                let held = holds(&dispatcher, repository, &db.holds()?, now);
+                job.held = held.iter().map(|hold| format!("repository {repository} is {hold}")).collect();
+            }
             job.unclear = unclear(db, &job.status)?;
             Ok::<JobView, AppError>(job)
         };

@@ -25,6 +25,7 @@ impl Engine {
         let now = self.clock.monotonic();
         let (lost, unclaimed) = self.expired(now, self.time());
         self.look_at_workers(now);
+        self.look_at_holds(now).await?;
         self.lose(lost).await?;
         self.offer_again(unclaimed).await?;
         self.end_past_deadline().await?;
@@ -80,6 +81,8 @@ impl Engine {
             let (claims, offers) = (now + self.settings.claim_expiry, now + self.settings.offer_ttl);
             live.claims.values_mut().for_each(|deadline| *deadline = claims);
             live.offers.values_mut().for_each(|deadline| *deadline = offers);
+            // The next look begins them anew.
+            live.holds.clear();
         }
         let over = |(id, deadline): (&BatchId, &Duration)| (*deadline <= now).then_some(*id);
         let mut lost: Vec<_> = live.claims.iter().filter_map(over).collect();

@@ -64,6 +64,8 @@ struct Known {
 pub(super) struct Changed {
     /// A repository is served that was not.
     pub(super) is_served: bool,
+    /// It takes offers again: whoever waits for one must look anew.
+    pub(super) takes_again: bool,
     /// What was handed to it and it will not take: it drains.
     pub(super) withdrawn: Vec<BatchId>,
 }
@@ -75,7 +77,8 @@ impl Workers {
         known.check_life(node, worker.instance)?;
         let instance = worker.instance;
         let is_draining = worker.about.draining;
-        known.workers.insert(node.to_owned(), worker);
+        let before = known.workers.insert(node.to_owned(), worker);
+        let takes_again = !is_draining && before.is_some_and(|before| before.about.draining);
         let is_served = known.note_unserved(repositories);
         let mut withdrawn = Vec::new();
         if is_draining {
@@ -86,7 +89,7 @@ impl Workers {
                 *to != instance
             });
         }
-        Ok(Changed { is_served, withdrawn })
+        Ok(Changed { is_served, takes_again, withdrawn })
     }
 
     /// Notes that a worker asks for offers: what its heartbeats said stays.
@@ -150,6 +153,13 @@ impl Workers {
         self.known().unserved.clone()
     }
 
+    /// The nodes whose workers serve a repository of their fleet now.
+    pub(super) fn serving(&self, fleet: &str, repository: &RepositoryName) -> Vec<String> {
+        let known = self.known();
+        let serve = |worker: &Worker| worker.fleet == fleet && worker.takes() && worker.about.serves(repository);
+        known.workers.iter().filter(|(_, worker)| serve(worker)).map(|(node, _)| node.clone()).collect()
+    }
+
     /// Notes to whom offers went.
     pub(super) fn handed(&self, instance: InstanceId, batches: impl IntoIterator<Item = BatchId>) {
         self.known().handed.extend(batches.into_iter().map(|batch| (batch, instance)));
@@ -170,7 +180,8 @@ impl Workers {
         known.workers.values_mut().filter(|worker| worker.at <= before).for_each(|worker| worker.is_silent = true);
         let shown_since = before.checked_sub(SHOWN);
         known.workers.retain(|_, worker| {
-            let is_gone = worker.about.draining && worker.is_empty;
+            // One that an operator drained is to come back.
+            let is_gone = worker.about.draining && worker.about.drained.is_none() && worker.is_empty;
             !worker.is_silent || !is_gone && shown_since.is_none_or(|since| worker.at > since)
         });
         if is_old {
@@ -307,6 +318,29 @@ impl Engine {
     pub async fn workers(&self) -> Result<WorkerList, AppError> {
         let live = self.store.read(|db| Ok::<_, AppError>(db.live_batches()?)).await?;
         Ok(self.dispatcher.workers.list(&self.dispatcher.repositories, &live))
+    }
+
+    /// When the whitelist of each repository expires, as the workers that live have read it.
+    pub fn whitelists(&self) -> BTreeMap<RepositoryName, Timestamp> {
+        let known = self.dispatcher.workers.known();
+        let mut whitelists: BTreeMap<RepositoryName, Timestamp> = BTreeMap::new();
+        for worker in known.workers.values().filter(|worker| !worker.is_silent) {
+            for (repository, at) in &worker.about.whitelists {
+                // One that looked earlier may not know of a new one.
+                let latest = whitelists.entry(repository.clone()).or_insert(*at);
+                *latest = (*latest).max(*at);
+            }
+        }
+        whitelists
+    }
+
+    /// What workers that live say is wrong with their machines, each with its name before it.
+    pub fn node_faults(&self) -> Vec<String> {
+        let known = self.dispatcher.workers.known();
+        let living = known.workers.iter().filter(|(_, worker)| !worker.is_silent);
+        living
+            .flat_map(|(node, worker)| worker.about.faults.iter().map(move |fault| format!("{node}: {fault}")))
+            .collect()
     }
 
     /// Notes who went silent, and complains once about repositories that nobody serves.

@@ -16,6 +16,7 @@ const TAIL_BYTES: u64 = 16 * 1024;
 /// What is to be known about a job beyond its state, in one sentence.
 pub(super) fn remark(job: &JobStanding) -> String {
     match &job.status {
+        JobState::Queued if !job.held.is_empty() => job.held.join("; "),
         JobState::Queued => match job.ahead {
             None => String::new(),
             Some(0) => "first of its repository".into(),

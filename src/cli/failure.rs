@@ -7,12 +7,13 @@ use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::publisher::gateway::GatewayError;
 use crate::store::StoreError;
+use crate::worker::control::ControlError;
 
 /// The job or command failed.
 pub const FAILED: u8 = 1;
 /// The command line makes no sense (`EX_USAGE` is 64, but clap and most tools say 2).
 pub const USAGE: u8 = 2;
-/// No server answers (`EX_UNAVAILABLE` of sysexits.h).
+/// No server, gateway or worker answers (`EX_UNAVAILABLE` of sysexits.h).
 pub const UNREACHABLE: u8 = 69;
 /// There was nothing to do, and there may be later (`EX_TEMPFAIL`).
 pub const NOTHING_CAME: u8 = 75;
@@ -51,6 +52,9 @@ pub fn code(error: &anyhow::Error) -> u8 {
             return CONFIG;
         }
         if let Some(GatewayError::Unreachable { .. } | GatewayError::Unanswered { .. }) = cause.downcast_ref() {
+            return UNREACHABLE;
+        }
+        if let Some(ControlError::Nobody { .. } | ControlError::Silent { .. }) = cause.downcast_ref() {
             return UNREACHABLE;
         }
         // A restart would find the same.

@@ -23,6 +23,7 @@ mod progress;
 mod repository;
 mod resolve;
 mod retry;
+mod revert;
 mod server;
 mod serving;
 mod spec_file;
@@ -32,6 +33,7 @@ mod token_lists;
 mod upload;
 mod worker;
 mod worker_check;
+mod worker_control;
 mod workers;
 mod working;
 
@@ -109,6 +111,8 @@ enum Command {
     Cancel(cancel::CancelArgs),
     /// Try jobs again that ended without success
     Retry(retry::RetryArgs),
+    /// Undo what a job changed, by a new job
+    Revert(revert::RevertArgs),
     /// Make, list and revoke the tokens that let people and programs in
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -123,11 +127,13 @@ enum Command {
     Gateway(gateway::GatewayCommand),
     /// Run the server, which keeps and distributes the jobs
     Server(server::ServerArgs),
-    /// Run a worker, which carries out jobs on a publisher
+    /// Run a worker, which carries out jobs on a publisher; or speak to the one that runs here
     Worker(worker::WorkerArgs),
     /// Run server and worker in one, to try things out
     Dev(dev::DevArgs),
-    /// Make and look at repositories, without cvmfs_server
+    /// List the repositories that the server accepts jobs for, and how they stand
+    Repositories(repository::RepositoriesArgs),
+    /// Make, look at, change and hold repositories
     #[command(subcommand)]
     Repository(repository::RepositoryCommand),
     /// Copy the server's state, also while it runs
@@ -146,9 +152,8 @@ enum Command {
 impl Command {
     fn is_daemon(&self) -> bool {
         match self {
-            Self::Server(_) | Self::Dev(_) => true,
             Self::Worker(args) => args.is_daemon(),
-            _ => false,
+            other => matches!(other, Self::Server(_) | Self::Dev(_)),
         }
     }
 }
@@ -184,6 +189,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Changes(args) => changes::run(args, &context).await,
         Command::Cancel(args) => cancel::run(args, &context).await,
         Command::Retry(args) => retry::run(args, &context).await,
+        Command::Revert(args) => revert::run(args, &context).await,
         Command::Token(command) => token::run(command, &context).await,
         Command::Resolve(args) => resolve::run(args, &context).await,
         Command::Workers(args) => workers::run(args, &context).await,
@@ -192,6 +198,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Server(args) => server::run(args, &context).await,
         Command::Worker(args) => worker::run(args, &context).await,
         Command::Dev(args) => dev::run(args, &context).await,
+        Command::Repositories(args) => repository::list_all(args, &context).await.map(|()| ExitCode::SUCCESS),
         Command::Repository(command) => repository::run(command, &context).await,
         Command::Backup(args) => backup::run(args, &context).await,
         Command::Restore(args) => backup::run_restore(args, &context).await,

@@ -82,7 +82,7 @@ pub(super) struct SubmitArgs {
     #[arg(long)]
     dry_run: bool,
     /// Give up what is not permitted to publish by then: a time such as 2026-12-24T18:00:00Z, or a span such as 90m or 2h30m
-    #[arg(long, value_name = "TIME|SPAN", value_parser = deadline)]
+    #[arg(long, value_name = "TIME|SPAN", value_parser = moment)]
     deadline: Option<Timestamp>,
     /// Word to find the job by; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
@@ -102,7 +102,7 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
 }
 
 /// Reads a time, or a span from now on.
-fn deadline(text: &str) -> Result<Timestamp, String> {
+pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(at) = text.parse() {
         return Ok(at);
     }
@@ -238,7 +238,7 @@ pub(super) async fn run(args: SubmitArgs, context: &Context) -> anyhow::Result<E
     wait(&reply, &dry_runs, &client, context).await
 }
 
-async fn wait(
+pub(super) async fn wait(
     reply: &SubmitReply,
     dry_runs: &HashSet<JobId>,
     client: &Client,

@@ -8,20 +8,17 @@ use clap::{Args, Subcommand};
 
 use super::context::Context;
 use super::failure::{NOTHING_CAME, tell};
-use super::{serving, worker_check, working};
+use super::{serving, worker_check, worker_control, working};
 use crate::config::WorkerFlags;
 use crate::worker::{Ended, Once};
 
-/// What is done instead of running a worker.
-#[derive(Debug, Subcommand)]
-pub(super) enum WorkerCommand {
-    /// Try everything that the worker needs on this machine, and say what is missing: exit code 1 if something is
-    Check(worker_check::CheckArgs),
-}
-
 /// Arguments of `conveyor worker`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct WorkerArgs {
+    /// Speak to the worker that runs here, instead of running one
+    #[command(subcommand)]
+    action: Option<WorkerAction>,
     /// Name of this machine among the workers [default: the host's name]
     #[arg(short = 'n', long, visible_alias = "node", value_name = "NAME")]
     worker_name: Option<String>,
@@ -46,14 +43,25 @@ pub(super) struct WorkerArgs {
     /// With --once, how long to wait for a batch; exit code 75 where none came [default: for ever]
     #[arg(long, value_name = "SECONDS", requires = "once")]
     wait: Option<u64>,
-    #[command(subcommand)]
-    command: Option<WorkerCommand>,
+}
+
+/// What to do with the worker of this machine.
+#[derive(Debug, Subcommand)]
+enum WorkerAction {
+    /// Try everything that the worker needs on this machine, and say what is missing: exit code 1 if something is
+    Check(worker_check::CheckArgs),
+    /// Show what it does, since when, and what is wrong with this machine
+    Status(worker_control::StatusArgs),
+    /// Take no more, finish what is there, and stay alive; also after a restart
+    Drain(worker_control::DrainArgs),
+    /// Take again, after drain
+    Resume(worker_control::ResumeArgs),
 }
 
 impl WorkerArgs {
-    /// Whether a worker runs.
+    /// Whether this runs a worker.
     pub(super) fn is_daemon(&self) -> bool {
-        self.command.is_none()
+        self.action.is_none()
     }
 
     fn flags(self, context: &Context) -> WorkerFlags {
@@ -71,13 +79,17 @@ impl WorkerArgs {
     }
 }
 
-/// Runs the worker until it is told to stop, or one of its commands.
+/// Runs the worker until it is told to stop, or speaks to the one that runs.
 pub(super) async fn run(mut args: WorkerArgs, context: &Context) -> anyhow::Result<ExitCode> {
-    if let Some(command) = args.command.take() {
-        let config = context.config.worker(&args.flags(context))?;
-        return match command {
-            WorkerCommand::Check(check) => worker_check::run(&check, config, context).await,
-        };
+    match args.action.take() {
+        Some(WorkerAction::Status(args)) => return worker_control::status(args, context).await,
+        Some(WorkerAction::Drain(args)) => return worker_control::drain(args, context).await,
+        Some(WorkerAction::Resume(args)) => return worker_control::resume(args, context).await,
+        Some(WorkerAction::Check(check)) => {
+            let config = context.config.worker(&args.flags(context))?;
+            return worker_check::run(&check, config, context).await;
+        }
+        None => {}
     }
     let once = args.once.then(|| Once { wait: args.wait.map(Duration::from_secs) });
     let config = context.config.worker(&args.flags(context))?;

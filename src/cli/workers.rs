@@ -31,6 +31,17 @@ pub(super) async fn run(args: WorkersArgs, context: &Context) -> anyhow::Result<
     } else {
         tell("no worker was heard of; start one with: conveyor worker");
     }
+    for worker in &list.workers {
+        if let Some(drained) = &worker.about.drained {
+            let why = if drained.why.is_empty() { String::new() } else { format!(": {}", drained.why) };
+            tell(&printable(&format!("note: {} is drained since {}{why}", worker.node, drained.since)));
+        }
+    }
+    for worker in &list.workers {
+        for fault in &worker.about.faults {
+            tell(&printable(&format!("warning: {}: {fault}", worker.node)));
+        }
+    }
     for gap in &list.gaps {
         tell(&format!("warning: {}", printable(&gap.describe())));
     }

@@ -6,9 +6,9 @@ use anyhow::{Context as _, bail};
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::config::{CvmfsServerConfig, Isolation, NodePublisher, Offers, WorkerConfig};
+use crate::config::{self, CvmfsServerConfig, Isolation, NodePublisher, Offers, WorkerConfig};
 use crate::payload::fetch::FetchLimits;
-use crate::publisher::cvmfs_server::{self, CvmfsServer, Mark, Ownership};
+use crate::publisher::cvmfs_server::{self, CvmfsServer, Mark, Ownership, WorldReadable};
 use crate::publisher::native::NativePublisher;
 use crate::publisher::{Owner, Publisher};
 use crate::worker::{self, Account, Ended, Halt, Once, WorkerSettings};
@@ -54,6 +54,7 @@ pub(super) fn parts(
         },
         repositories: config.repositories,
         drain_timeout: config.drain_timeout,
+        whitelist_warning_days: config.whitelist_warning_days,
         once,
     };
     Ok((client, publisher, settings))
@@ -85,6 +86,18 @@ fn driver_settings(
     settings.lease_reserve = driven.lease_reserve;
     settings.fence_limit = driven.fence_limit;
     settings.in_use_patience = driven.in_use_patience;
+    settings.checks.max_file_bytes = driven.max_file_bytes;
+    settings.checks.world_readable = match driven.world_readable {
+        config::WorldReadable::Off => WorldReadable::Off,
+        config::WorldReadable::Warn => WorldReadable::Warn,
+        config::WorldReadable::Refuse => WorldReadable::Refuse,
+    };
+    if let Some(entries) = driven.max_catalog_entries {
+        settings.checks.max_catalog_entries = entries;
+    }
+    if let Some(bytes) = driven.min_free_bytes {
+        settings.checks.min_free_bytes = bytes;
+    }
     settings
 }
 

@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod jobs;
 mod logs;
+mod repositories;
 mod retry;
 mod sse;
 mod tokens;

@@ -18,6 +18,8 @@ const DEFAULT_MAX_BLOB_BYTES: u64 = 64 << 30;
 const DEFAULT_SLOTS: u32 = 4;
 const DEFAULT_SERVER_STATE: &str = "/var/lib/conveyor";
 const DEFAULT_DRAIN_S: u32 = 60;
+const DEFAULT_WHITELIST_DAYS: u32 = 7;
+const WORKER_STATE_DIR: &str = "/var/lib/conveyor-worker";
 
 /// Flags that every client command has.
 #[derive(Debug, Clone, Default)]
@@ -129,6 +131,8 @@ pub struct WorkerConfig {
     pub repositories: Option<Vec<RepositoryName>>,
     /// How long what it has may go on when it is told to end.
     pub drain_timeout: Duration,
+    /// From how many days before its end a repository's whitelist is warned of.
+    pub whitelist_warning_days: u32,
 }
 
 /// What a worker publishes with.
@@ -230,7 +234,7 @@ impl Config {
                 .unwrap_or_else(|| "localhost".into()),
         };
         let fleet = flags.fleet.as_ref().or(file.fleet.get()).cloned().unwrap_or_else(|| DEFAULT_FLEET.into());
-        let state_dir = self.state_dir(flags.state_dir.as_ref(), &file.state_dir, "/var/lib/conveyor-worker");
+        let state_dir = self.worker_state_dir(flags.state_dir.as_ref());
         let temp_dir = flags.temp_dir.as_ref().or(file.temp_dir.get()).cloned();
         let slots = Setting(flags.slots.or(file.slots.get().copied()));
         let path = |setting: &Setting<PathBuf>, default: &str| setting.get().cloned().unwrap_or_else(|| default.into());
@@ -263,6 +267,13 @@ impl Config {
             secrets: self.secrets(flags),
             offers: self.offers()?,
             repositories: file.repositories.clone(),
+            whitelist_warning_days: ranged(
+                "[worker] whitelist_warning_days",
+                &file.whitelist_warning_days,
+                DEFAULT_WHITELIST_DAYS,
+                0,
+                365,
+            )?,
             drain_timeout: Duration::from_secs(
                 ranged("[worker] drain_timeout_s", &file.drain_timeout_s, DEFAULT_DRAIN_S, 0, 86_400)?.into(),
             ),
@@ -315,10 +326,21 @@ impl Config {
         self.state_dir(flag, &self.file.server.state_dir, DEFAULT_SERVER_STATE)
     }
 
+    /// The state directory of a worker, for commands that speak to it.
+    pub fn worker_state_dir(&self, flag: Option<&PathBuf>) -> PathBuf {
+        self.state_dir(flag, &self.file.worker.state_dir, WORKER_STATE_DIR)
+    }
+
     /// The repositories; where a broker is, their fleets are parts of queues' names.
     fn repositories(&self) -> Result<Repositories, ConfigError> {
         for (name, rules) in &self.file.repositories {
             word(&format!("[repositories.\"{name}\"] fleet"), rules.fleet.clone())?;
+            for window in &rules.maintenance {
+                window.validate().map_err(|why| ConfigError::Value {
+                    key: format!("[[repositories.\"{name}\".maintenance]]"),
+                    why: why.into(),
+                })?;
+            }
             if rules.batch_root.is_some() && !rules.gateway {
                 return Err(ConfigError::Value {
                     key: format!("[repositories.\"{name}\"] batch_root"),

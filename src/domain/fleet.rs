@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::hold::Window;
 use crate::domain::names::{LeasePath, RepositoryName};
 
 /// The fleet of a repository that does not name one.
@@ -22,6 +23,9 @@ pub struct RepositoryRules {
     /// With a gateway: jobs of different lease paths share a batch where all of them lie below this path.
     #[serde(default)]
     pub batch_root: Option<LeasePath>,
+    /// Times that recur, in which nothing of it is offered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub maintenance: Vec<Window>,
 }
 
 fn default_fleet() -> String {
@@ -30,7 +34,7 @@ fn default_fleet() -> String {
 
 impl Default for RepositoryRules {
     fn default() -> Self {
-        Self { fleet: default_fleet(), gateway: false, batch_root: None }
+        Self { fleet: default_fleet(), gateway: false, batch_root: None, maintenance: Vec::new() }
     }
 }
 

@@ -47,6 +47,11 @@ uuid_id!(
     InstanceId
 );
 
+uuid_id!(
+    /// What keeps a repository from being served. Chosen by whoever holds it.
+    HoldId
+);
+
 impl BatchId {
     /// The batch's key, `cj-<batch id>`: the tag of its publish, evidence and fence in one.
     pub fn key(&self) -> String {

@@ -44,6 +44,9 @@ pub struct JobView {
     /// How many jobs of its repository go before it; only of a job that is queued, and only where one job is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead: Option<u64>,
+    /// Why it is not offered to workers, a sentence each; only of a job that is queued, and only where one job is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<String>,
     /// What is known of a publish that a person must settle; only of a job that needs an operator, and only where one job
     /// is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,6 +142,7 @@ impl From<Job> for JobView {
             outputs: job.progress.outputs,
             progress: None,
             ahead: None,
+            held: Vec::new(),
             unclear: None,
             submission_id: job.submission,
             owner: job.owner,

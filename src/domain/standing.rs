@@ -30,6 +30,9 @@ pub struct JobStanding {
     /// How many jobs of its repository go before it; only of a queued job that was asked for alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead: Option<u64>,
+    /// Why it is not offered to workers; only of a queued job that was asked for alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<String>,
 }
 
 impl From<&JobView> for JobStanding {
@@ -42,6 +45,7 @@ impl From<&JobView> for JobStanding {
             attempt: job.attempt,
             progress: job.progress,
             ahead: job.ahead,
+            held: job.held.clone(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Workers as the server and whoever looks sees them.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -24,9 +26,30 @@ pub struct WorkerAbout {
     /// Batches at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
-    /// It takes no more: it finishes what it has and ends.
+    /// It takes no more: it finishes what it has, and ends or waits for its operator.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// Present where an operator of its machine wants that; it stays alive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drained: Option<Drained>,
+    /// When the whitelists of its repositories expire.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub whitelists: BTreeMap<RepositoryName, Timestamp>,
+    /// What is wrong with its machine, a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
+}
+
+/// What an operator said who made a worker take no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Drained {
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// Why; may be empty.
+    #[serde(default)]
+    pub why: String,
 }
 
 impl WorkerAbout {
@@ -44,7 +67,7 @@ pub enum WorkerState {
     Idle,
     /// It holds batches.
     Busy,
-    /// It takes no more, and ends when it is done.
+    /// It takes no more, and ends when it is done, or an operator wants it to wait.
     Draining,
     /// Nothing was heard of it for as long as a claim lives.
     Silent,

@@ -14,6 +14,7 @@ use crate::domain::job::spec::JobSpec;
 use crate::domain::job::state::StateKind;
 use crate::domain::names::RepositoryName;
 use crate::domain::protocol::{ErrorBody, JobList, JobView, ResolveRequest, SubmitReply};
+use crate::domain::repository::RevertRequest;
 use crate::store::JobFilter;
 
 /// Jobs on a page where the client does not say.
@@ -52,6 +53,23 @@ pub(super) async fn submit(
     let reply = state.engine.submit_as(Some(caller.name), submission, specs).await?;
     let status = if reply.jobs.iter().any(|job| job.created) { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(reply)))
+}
+
+/// Submits a job that puts back what another one changed, as it was before. Only that: what others changed stays, and where
+/// a later revision changed one of these paths again, the new job fails and names it, unless it is forced.
+#[utoipa::path(post, operation_id = "revert_job", path = "/api/v1/jobs/{id}/revert", tag = "jobs",
+    params(("id" = JobId, Path, description = "the job to undo")), request_body = RevertRequest,
+    responses(
+        (status = 200, description = "the job that does it", body = SubmitReply),
+        (status = "default", description = "refused, with the reason", body = ErrorBody),
+    ))]
+pub(super) async fn revert(
+    State(state): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    ApiPath(id): ApiPath<JobId>,
+    ApiJson(request): ApiJson<RevertRequest>,
+) -> Result<Json<SubmitReply>, ApiError> {
+    Ok(Json(state.engine.revert(Some(caller.name), id, request).await?))
 }
 
 /// A job, or several.

@@ -18,6 +18,7 @@ mod login;
 mod logs;
 mod openapi;
 mod page;
+mod repositories;
 mod request;
 mod serve;
 mod stall;
@@ -118,6 +119,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::retry))
         .routes(routes!(jobs::resolve))
+        .routes(routes!(jobs::revert))
         .routes(routes!(events::of_job))
         .routes(routes!(events::all))
         .routes(routes!(watch::submission, watch::jobs))
@@ -135,6 +137,12 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(workers::pin))
         .routes(routes!(workers::append_log))
         .routes(routes!(workers::append_changes))
+        .routes(routes!(repositories::list))
+        .routes(routes!(repositories::get))
+        .routes(routes!(repositories::pause))
+        .routes(routes!(repositories::resume))
+        .routes(routes!(repositories::hold))
+        .routes(routes!(repositories::release))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::revoke))
         .routes(routes!(openapi::document))

@@ -28,7 +28,7 @@ use crate::domain::standing::UnknownJob;
         (name = "workers", description = "The workers' side: take offers, claim, publish, report."),
         (name = "tokens", description = "Who may do what."),
         (name = "health", description = "For supervisors."),
-        (name = "repositories", description = "The repositories' files, where the server holds them itself."),
+        (name = "repositories", description = "How repositories stand and what keeps them from being served; and their files, where the server holds them itself."),
         (name = "page", description = "For people."),
     )
 )]

@@ -7,6 +7,7 @@ pub mod cvmfs_server;
 pub mod gateway;
 pub mod mounts;
 pub mod native;
+pub mod revert;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -14,6 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use crate::cvmfs::reader::Reader;
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::progress::Counters;
 use crate::domain::tree::{ChangedPath, EntryKind, EntryMeta, EntryPath};
@@ -258,6 +262,12 @@ pub trait Publisher: Send + Sync {
     /// Fences a batch whose worker was lost, then looks: after this call it is settled for ever.
     fn recover(&self, repository: &RepositoryName, key: &str) -> Result<Evidence, PublisherError>;
 
+    /// The repository as it is now, with its older revisions, to look at what a publish did.
+    fn reader(&self, repository: &RepositoryName) -> Result<Reader, PublisherError> {
+        let why = format!("the {} publisher does not read older revisions", self.kind());
+        Err(PublisherError::Unusable { repository: repository.clone(), why })
+    }
+
     /// Its kind, for people.
     fn kind(&self) -> &'static str;
 
@@ -268,6 +278,16 @@ pub trait Publisher: Send + Sync {
     /// What is wrong with a repository on this node, so that no batch can run there until it is repaired.
     fn fault(&self, _repository: &RepositoryName) -> Option<String> {
         None
+    }
+
+    /// When a repository's whitelist expires: from then on clients refuse it. Nothing where that cannot be told. Blocks.
+    fn whitelist_expires(&self, _repository: &RepositoryName) -> Result<Option<Timestamp>, PublisherError> {
+        Ok(None)
+    }
+
+    /// How many tags a repository has besides those that CernVM-FS keeps for itself; nothing where that cannot be told. Blocks.
+    fn named_tags(&self, _repository: &RepositoryName) -> Result<Option<u64>, PublisherError> {
+        Ok(None)
     }
 
     /// Looks whether it has what it needs on this machine, for a person who sets it up: one finding for each thing.

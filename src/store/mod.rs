@@ -14,6 +14,7 @@ mod leader;
 mod listing;
 pub mod logs;
 mod outbox;
+pub mod repositories;
 mod retention;
 mod schema;
 mod standing;

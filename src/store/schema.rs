@@ -24,6 +24,7 @@ pub(super) const JOBS: Schema = Schema {
         include_str!("migrations/0002_tokens.sql"),
         include_str!("migrations/0003_retention.sql"),
         include_str!("migrations/0004_scheduling.sql"),
+        include_str!("migrations/0005_holds.sql"),
     ],
     synchronous: "FULL",
 };

@@ -46,5 +46,6 @@ fn standing(row: &Row<'_>) -> Result<JobStanding, StoreError> {
         attempt,
         progress: None,
         ahead: None,
+        held: Vec::new(),
     })
 }

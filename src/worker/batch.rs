@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use super::changes::{Changed, Listed};
-use super::held::Stop;
+use super::held::{Purpose, Stop};
 use super::log::{AttemptLog, LogOwner};
 use super::stage::{Count, Staged};
 use super::{Worker, changes, failure, fence, stage};
@@ -32,7 +32,12 @@ const NAMED_JOBS: usize = 10;
 
 /// Runs a batch and reports how it ended, unless its claim is lost.
 pub(super) async fn run(worker: Arc<Worker>, batch: BatchId, claim: ClaimReply) {
-    let mut stop = worker.held.insert(batch, claim.token.clone());
+    let purpose = Purpose {
+        repository: claim.repository.clone(),
+        lease_path: claim.lease_path.clone(),
+        jobs: claim.jobs.iter().map(|job| job.spec.id).collect(),
+    };
+    let mut stop = worker.held.insert(batch, claim.token.clone(), purpose);
     let logs: Vec<_> = claim
         .jobs
         .iter()
@@ -196,6 +201,7 @@ async fn attempt(
     let (publisher, repository, key) = (Arc::clone(&worker.publisher), claim.repository.clone(), claim.key.clone());
     let message = message(claim);
     let publishing = worker.draining.publishing();
+    worker.held.publishing(batch);
     let published = tokio::task::spawn_blocking(move || {
         let publishing = Instant::now();
         let settled = match transaction.publish(&message) {

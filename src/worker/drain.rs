@@ -1,14 +1,17 @@
-//! The end of a worker: it takes no more, finishes what can be finished in time, gives back the rest.
+//! Taking no more: at the end of a worker, which finishes what can be finished in time and gives back the rest; or because an
+//! operator wants it, who may want it back ([`super::drained`]).
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Worker;
+use crate::domain::worker::Drained;
 
 /// What a worker is told to do about its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,18 +29,34 @@ const GIVE_BACK: Duration = Duration::from_secs(10);
 /// How long each report is tried once the server has been gone for that long.
 const LAST_TRY: Duration = Duration::from_secs(3);
 
-/// The way to the end, shared by the worker's tasks.
+/// Whether the worker takes offers, and the way to its end; shared by its tasks.
 pub(super) struct Draining {
-    begun: watch::Sender<bool>,
+    /// Why it takes none.
+    taking: watch::Sender<Taking>,
     given_up: watch::Sender<bool>,
     /// Publishes that go on.
     publishing: watch::Sender<usize>,
 }
 
+/// Why a worker takes no offers; it does where nothing is said.
+#[derive(Default)]
+struct Taking {
+    /// Since when it is about to end.
+    ends: Option<Timestamp>,
+    /// What its operator said.
+    drained: Option<Drained>,
+}
+
+impl Taking {
+    fn is_on(&self) -> bool {
+        self.ends.is_none() && self.drained.is_none()
+    }
+}
+
 impl Default for Draining {
     fn default() -> Self {
         Self {
-            begun: watch::Sender::new(false),
+            taking: watch::Sender::default(),
             given_up: watch::Sender::new(false),
             publishing: watch::Sender::new(0),
         }
@@ -54,13 +73,44 @@ impl Drop for Publishing<'_> {
 }
 
 impl Draining {
+    /// Whether the worker is about to end.
     pub(super) fn has_begun(&self) -> bool {
-        *self.begun.borrow()
+        self.begun_at().is_some()
     }
 
-    /// Waits until the worker takes no more.
+    /// Since when it is.
+    pub(super) fn begun_at(&self) -> Option<Timestamp> {
+        self.taking.borrow().ends
+    }
+
+    /// Waits until it is.
     pub(super) async fn begun(&self) {
-        wait(&self.begun, |begun| *begun).await;
+        wait(&self.taking, |taking| taking.ends.is_some()).await;
+    }
+
+    /// What an operator said who made it take no more.
+    pub(super) fn drained(&self) -> Option<Drained> {
+        self.taking.borrow().drained.clone()
+    }
+
+    /// Notes what an operator says.
+    pub(super) fn set_drained(&self, drained: Option<Drained>) {
+        self.taking.send_modify(|taking| taking.drained = drained);
+    }
+
+    /// Whether the worker takes offers.
+    pub(super) fn takes(&self) -> bool {
+        self.taking.borrow().is_on()
+    }
+
+    /// Waits until it does.
+    pub(super) async fn until_it_takes(&self) {
+        wait(&self.taking, Taking::is_on).await;
+    }
+
+    /// Waits until it does not.
+    pub(super) async fn until_it_takes_none(&self) {
+        wait(&self.taking, |taking| !taking.is_on()).await;
     }
 
     /// Notes a publish, which is not interrupted.
@@ -103,7 +153,7 @@ pub(super) async fn drain(
     at_once: bool,
 ) {
     let deadline = Instant::now() + worker.settings.drain_timeout;
-    worker.draining.begun.send_replace(true);
+    worker.draining.taking.send_modify(|taking| taking.ends = Some(Timestamp::now()));
     worker.beat.notify_one();
     // What the broker has delivered and nobody claimed goes back to it.
     let _ = tokio::time::timeout(LAST_TRY, receiving.join_next()).await;
@@ -154,6 +204,22 @@ mod tests {
         let began = Instant::now();
         assert!(!draining.report(std::future::pending()).await);
         assert!(began.elapsed() >= LAST_TRY, "each report gets its try");
+    }
+
+    #[tokio::test]
+    async fn an_operator_has_the_last_word_only_over_a_worker_that_goes_on() {
+        let draining = Draining::default();
+        draining.until_it_takes().await;
+        let drained = Drained { since: Timestamp::UNIX_EPOCH, why: String::new() };
+        draining.set_drained(Some(drained.clone()));
+        draining.until_it_takes_none().await;
+        assert!(!draining.takes() && !draining.has_begun());
+        assert_eq!(draining.drained(), Some(drained));
+        draining.set_drained(None);
+        assert!(draining.takes());
+        draining.taking.send_modify(|taking| taking.ends = Some(Timestamp::UNIX_EPOCH));
+        draining.set_drained(None);
+        assert!(!draining.takes() && draining.has_begun());
     }
 
     #[tokio::test]

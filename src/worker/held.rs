@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::domain::ids::BatchId;
+use super::control::BatchStatus;
+use crate::domain::ids::{BatchId, JobId};
+use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::progress::{Counters, ProgressReport, Step};
 use crate::domain::protocol::HeldClaim;
 
@@ -45,17 +48,46 @@ impl Drop for Taken<'_> {
     }
 }
 
+/// What a claim is for, to be shown.
+pub(super) struct Purpose {
+    pub(super) repository: RepositoryName,
+    pub(super) lease_path: LeasePath,
+    pub(super) jobs: Vec<JobId>,
+}
+
 struct Entry {
     token: String,
+    purpose: Purpose,
+    since: Timestamp,
     stop: watch::Sender<Stop>,
     /// What is being done, and where it is counted.
     step: Option<(Step, Arc<Counters>)>,
+    is_publishing: bool,
 }
 
 impl Entry {
     fn progress(&self) -> Option<ProgressReport> {
         let (step, counted) = self.step.as_ref()?;
         Some(ProgressReport { step: *step, files: counted.files(), bytes: counted.bytes() })
+    }
+
+    fn status(&self, id: BatchId) -> BatchStatus {
+        let Purpose { repository, lease_path, jobs } = &self.purpose;
+        let (step, counted) = match &self.step {
+            None => ("claimed", None),
+            Some((Step::Fetching, counted)) => ("fetching", Some(counted)),
+            Some((Step::Staging, counted)) => ("staging", Some(counted)),
+        };
+        BatchStatus {
+            id,
+            repository: repository.clone(),
+            lease_path: lease_path.clone(),
+            jobs: jobs.clone(),
+            step: if self.is_publishing { "publishing" } else { step }.into(),
+            since: self.since,
+            files: counted.map_or(0, |counted| counted.files()),
+            bytes: counted.map_or(0, |counted| counted.bytes()),
+        }
     }
 }
 
@@ -76,10 +108,11 @@ impl Held {
     }
 
     /// Notes a claim; the receiver hears when it must be stopped.
-    pub(super) fn insert(&self, batch: BatchId, token: String) -> watch::Receiver<Stop> {
+    pub(super) fn insert(&self, batch: BatchId, token: String, purpose: Purpose) -> watch::Receiver<Stop> {
         let first = if self.stopping.load(Ordering::SeqCst) { Stop::Release } else { Stop::No };
         let (stop, receiver) = watch::channel(first);
-        self.batches().insert(batch, Entry { token, stop, step: None });
+        let since = Timestamp::now();
+        self.batches().insert(batch, Entry { token, purpose, since, stop, step: None, is_publishing: false });
         receiver
     }
 
@@ -88,6 +121,20 @@ impl Held {
         if let Some(entry) = self.batches().get_mut(&batch) {
             entry.step = Some((step, counted));
         }
+    }
+
+    /// Notes that a batch is being published.
+    pub(super) fn publishing(&self, batch: BatchId) {
+        if let Some(entry) = self.batches().get_mut(&batch) {
+            entry.is_publishing = true;
+        }
+    }
+
+    /// What is held, for the operator, in the order in which it was claimed.
+    pub(super) fn statuses(&self) -> Vec<BatchStatus> {
+        let mut all: Vec<_> = self.batches().iter().map(|(id, entry)| entry.status(*id)).collect();
+        all.sort_by_key(|batch| (batch.since, batch.id));
+        all
     }
 
     pub(super) fn is_taken(&self, batch: BatchId) -> bool {
@@ -136,6 +183,12 @@ impl Held {
         confirmed.is_some_and(|confirmed| confirmed.at.elapsed() < confirmed.expires_in * 2 / 3)
     }
 
+    /// How long ago the last heartbeat was sent that the server answered.
+    pub(super) fn heard_ago(&self) -> Option<Duration> {
+        let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        confirmed.map(|confirmed| confirmed.at.elapsed())
+    }
+
     /// Tells whether the server answers: no less lately than a publish may begin.
     pub(super) fn hears(&self) -> bool {
         self.may_publish()
@@ -151,11 +204,17 @@ impl Held {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     fn batch(n: u128) -> BatchId {
         BatchId(uuid::Uuid::from_u128(n))
+    }
+
+    fn purpose() -> Purpose {
+        let repository = RepositoryName::try_from("a.b".to_owned()).unwrap();
+        Purpose { repository, lease_path: LeasePath::root(), jobs: Vec::new() }
     }
 
     #[test]
@@ -165,7 +224,7 @@ mod tests {
         assert!(taken.is_some());
         assert!(held.take(batch(1)).is_none());
         assert!(held.take(batch(2)).is_some());
-        held.insert(batch(1), "token".into());
+        held.insert(batch(1), "token".into(), purpose());
         drop(taken);
         assert!(held.claims().is_empty(), "its claim is no longer kept alive");
         assert!(held.take(batch(1)).is_some());
@@ -174,7 +233,7 @@ mod tests {
     #[test]
     fn a_claim_tells_how_far_its_step_has_come() {
         let held = Held::default();
-        held.insert(batch(1), "token".into());
+        held.insert(batch(1), "token".into(), purpose());
         assert_eq!(held.claims()[0].progress, None);
         let fetched = Arc::new(Counters::default());
         held.begin(batch(1), Step::Fetching, Arc::clone(&fetched));
@@ -186,19 +245,23 @@ mod tests {
         fetched.add_bytes(7);
         staged.add_file();
         assert_eq!(held.claims()[0].progress, report(Step::Staging, 1, 0));
+        let status = held.statuses().remove(0);
+        assert_eq!((&*status.step, status.files, status.bytes), ("staging", 1, 0));
+        held.publishing(batch(1));
+        assert_eq!(held.statuses()[0].step, "publishing");
     }
 
     #[test]
     fn a_lost_claim_stays_lost() {
         let held = Held::default();
-        let stop = held.insert(batch(1), "token".into());
+        let stop = held.insert(batch(1), "token".into(), purpose());
         held.stop(batch(1), Stop::Release);
         assert_eq!(*stop.borrow(), Stop::Release);
         held.stop(batch(1), Stop::Lost);
         held.stop_all();
         assert_eq!(*stop.borrow(), Stop::Lost);
         // A claim that was on its way when all were stopped.
-        assert_eq!(*held.insert(batch(2), "token".into()).borrow(), Stop::Release);
+        assert_eq!(*held.insert(batch(2), "token".into(), purpose()).borrow(), Stop::Release);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How scripts are isolated: the account that one runs as, what it sees, and whether this host has the means.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -12,6 +12,8 @@ use crate::domain::names::{LeasePath, RepositoryName};
 use crate::payload::script::{self, Confinement, Ending, ScriptError, ScriptRun};
 use crate::publisher::{Owner, Workspace};
 
+/// Where `cvmfs_server` mounts what is below its repositories in `/cvmfs`.
+const CVMFS_SPOOL: &str = "/var/spool/cvmfs";
 /// A script that does nothing may take so long: the machine may be busy.
 const TRIAL: Duration = Duration::from_secs(60);
 
@@ -20,10 +22,15 @@ impl WorkerSettings {
     pub(super) fn confinement(&self, workspace: &Workspace) -> Confinement {
         // Of the worker's own directories the script sees its part only: the scratch of other batches is in there, too.
         let own = [self.state_dir.clone(), self.temp_dir.clone()];
+        let mut mounts = workspace.mounts.clone();
+        if Path::new(CVMFS_SPOOL).is_dir() {
+            // Whatever publishes for us, on this machine cvmfs_server publishes as well, and waits for whoever holds its mounts.
+            mounts.extend([CVMFS_SPOOL, "/cvmfs"].map(PathBuf::from));
+        }
         Confinement {
             writable: workspace.writable.clone(),
             hidden: workspace.secret.iter().chain(&self.hidden).cloned().chain(own).collect(),
-            mounts: workspace.mounts.clone(),
+            mounts,
         }
     }
 

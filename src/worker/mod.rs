@@ -7,15 +7,20 @@ mod about;
 mod batch;
 mod changes;
 mod check;
+pub mod control;
 mod drain;
+mod drained;
 mod failure;
+mod faults;
 mod fence;
+mod health;
 mod heartbeat;
 mod held;
 mod isolation;
 mod log;
 mod offers;
 mod recover;
+mod revert;
 mod source;
 mod stage;
 
@@ -25,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -33,6 +39,7 @@ use crate::client::{Client, ClientError};
 use crate::domain::ids::InstanceId;
 use crate::domain::names::RepositoryName;
 use crate::domain::protocol::{ClaimRequest, Offer};
+use crate::domain::worker::Drained;
 use crate::payload::fetch::{FetchLimits, Fetcher};
 use crate::publisher::Publisher;
 pub use check::check;
@@ -69,6 +76,8 @@ pub struct WorkerSettings {
     pub broker: Option<rabbitmq::Settings>,
     /// The repositories that it serves; those that its publisher finds where not said.
     pub repositories: Option<Vec<RepositoryName>>,
+    /// From how many days before its end a repository's whitelist is warned of.
+    pub whitelist_warning_days: u32,
     /// How long what it has may go on when it is told to drain.
     pub drain_timeout: Duration,
     /// Whether it ends after one batch.
@@ -127,6 +136,9 @@ struct Worker {
     beat: Notify,
     served: about::Served,
     draining: Draining,
+    faults: faults::Faults,
+    whitelists: health::Whitelists,
+    started_at: Timestamp,
     /// Whether the server has heard of this worker: before, it does not know what may be offered to it.
     registered: watch::Sender<bool>,
 }
@@ -140,6 +152,8 @@ pub async fn run(
 ) -> Result<Ended, WorkerError> {
     let _lock = lock(&settings.state_dir)?;
     clear(&settings.temp_dir)?;
+    let draining = Draining::default();
+    draining.set_drained(drained::load(&settings.state_dir)?);
     let isolates = isolation::available(&settings).await?;
     let worker = Arc::new(Worker {
         client,
@@ -151,7 +165,10 @@ pub async fn run(
         by_broker: AtomicBool::new(false),
         beat: Notify::new(),
         served: about::Served::default(),
-        draining: Draining::default(),
+        draining,
+        faults: faults::Faults::default(),
+        whitelists: health::Whitelists::default(),
+        started_at: Timestamp::now(),
         registered: watch::Sender::new(false),
         isolates,
         settings,
@@ -163,6 +180,9 @@ pub async fn run(
         slots = worker.settings.slots,
         "worker started"
     );
+    if let Some(Drained { since, why }) = worker.draining.drained() {
+        tracing::warn!(%since, why, "an operator has drained this worker: it takes nothing until: conveyor worker resume");
+    }
 
     // Tasks end with this set, also when this future is dropped.
     let mut tasks = JoinSet::new();
@@ -171,6 +191,16 @@ pub async fn run(
     heartbeats.spawn(heartbeat::run(Arc::clone(&worker), recover));
     looking.spawn(Arc::clone(&worker).keep_looking());
     looking.spawn(Arc::clone(&worker).keep_tidy());
+    looking.spawn(Arc::clone(&worker).keep_looking_after());
+    let mut controls = JoinSet::new();
+    match control::Socket::bind(&worker.settings.state_dir) {
+        Ok(socket) => drop(controls.spawn(control::serve(Arc::clone(&worker), socket))),
+        // Jobs need it less than the operator does.
+        Err(error) => {
+            let at = worker.settings.state_dir.join(control::SOCKET);
+            tracing::warn!(error = &error as &dyn std::error::Error, path = %at.display(), "cannot listen for: conveyor worker status, drain, resume");
+        }
+    }
     // One request goes on while other things happen: to give it up would lose what is on its way in the answer, and the
     // server offers that again only when the offer's time is over.
     let (came, mut by_broker) = tokio::sync::mpsc::unbounded_channel();
@@ -219,6 +249,8 @@ pub async fn run(
     if result.is_ok() {
         heartbeat::last(&worker).await;
     }
+    // The socket must be gone before the lock is: the next worker makes its own.
+    controls.shutdown().await;
     result
 }
 
@@ -245,6 +277,7 @@ impl Worker {
         }
         let mut registered = self.registered.subscribe();
         let _ = registered.wait_for(|registered| *registered).await;
+        self.draining.until_it_takes().await;
         let Ok(first) = Arc::clone(&self.slots).acquire_owned().await else { return std::future::pending().await };
         let mut permits = vec![first];
         permits.extend(std::iter::from_fn(|| Arc::clone(&self.slots).try_acquire_owned().ok()));
@@ -267,7 +300,7 @@ impl Worker {
     async fn take(self: Arc<Self>, came: Came) -> bool {
         let Came { offer, permit, receipt } = came;
         let mut was_ours = false;
-        if self.draining.has_begun() {
+        if !self.draining.takes() {
             return false;
         }
         if !self.serves(&offer.repository) {
@@ -323,7 +356,7 @@ impl Worker {
     }
 
     fn free_slots(&self) -> u32 {
-        if self.draining.has_begun() {
+        if !self.draining.takes() {
             return 0;
         }
         // Permits tell something else: those of the request that waits for offers are free for the server.

@@ -85,8 +85,12 @@ pub(super) async fn receive(worker: Arc<Worker>, settings: Settings, to: Unbound
         while !worker.held.hears() && !worker.draining.has_begun() {
             tokio::time::sleep(LOOK / 4).await;
         }
+        tokio::select! {
+            () = worker.draining.until_it_takes() => {}
+            () = worker.draining.begun() => return,
+        }
         let began = Instant::now();
-        let Err(error) = consume(&worker, &settings, &to).await else { return };
+        let Err(error) = consume(&worker, &settings, &to).await else { continue };
         let pause = pause.next(began.elapsed());
         if was_warned && began.elapsed() < LOOK {
             tracing::debug!("still no offers by the broker: {error}");
@@ -149,7 +153,7 @@ async fn consume(worker: &Arc<Worker>, settings: &Settings, to: &UnboundedSender
     loop {
         tokio::select! {
             // What was not claimed goes to others with the connection.
-            () = worker.draining.begun() => return consuming.acknowledge_claimed().await,
+            () = worker.draining.until_it_takes_none() => return consuming.acknowledge_claimed().await,
             received = consuming.inbox.next() => consuming.pass_on(received?, true).await,
             Some((number, fate)) = consuming.fates.recv() => consuming.settle(number, fate).await?,
             _ = look.tick() => {

@@ -15,7 +15,7 @@ use super::batch::Ending;
 use super::failure::{chain, failed, outcome};
 use super::held::Stop;
 use super::log::AttemptLog;
-use super::{Account, Worker, source};
+use super::{Account, Worker, revert, source};
 use crate::domain::ids::BatchId;
 use crate::domain::job::spec::{Payload, Publish};
 use crate::domain::outcome::Outcome;
@@ -36,7 +36,7 @@ const FETCHES_AT_ONCE: usize = 8;
 /// Bytes of a script's output that are passed on.
 const OUTPUT_LIMIT: u64 = 256 * 1024 * 1024;
 
-type Open = Box<dyn Transaction>;
+pub(super) type Open = Box<dyn Transaction>;
 
 /// Everything that a batch wants to change, and nothing of it visible yet.
 pub(super) struct Staged {
@@ -60,6 +60,7 @@ pub(super) async fn stage(
     stop: &mut watch::Receiver<Stop>,
     scratch: &Path,
 ) -> Result<Staged, Ending> {
+    worker.wait_for_whitelist(&claim.repository).await.map_err(Ending::All)?;
     let files = fetch_all(worker, batch, claim, logs, stop, scratch).await?;
     let publisher = Arc::clone(&worker.publisher);
     let (repository, lease_path, key) = (claim.repository.clone(), claim.lease_path.clone(), claim.key.clone());
@@ -125,14 +126,14 @@ async fn fetch_one(
 
 /// How long a payload may take, and what says so.
 #[derive(Debug, Clone)]
-struct TimeLimit {
-    time: Duration,
+pub(super) struct TimeLimit {
+    pub(super) time: Duration,
     by: String,
 }
 
 impl TimeLimit {
     /// `lease`: what is left of the transaction's lease, where it has one.
-    fn of(job: &ClaimedJob, lease: Option<Duration>) -> Self {
+    pub(super) fn of(job: &ClaimedJob, lease: Option<Duration>) -> Self {
         let own = job.spec.timeout_s;
         let mut limit = Self { time: Duration::from_secs(own.into()), by: format!("the job's limit of {own} s") };
         let deadline = job.time_left_s.map(|left| Duration::from_secs(left.into()));
@@ -145,7 +146,7 @@ impl TimeLimit {
         limit
     }
 
-    fn exceeded(&self, what: &str) -> Outcome {
+    pub(super) fn exceeded(&self, what: &str) -> Outcome {
         failed("timed_out", format!("{what} took longer than {}", self.by), true)
     }
 }
@@ -213,6 +214,7 @@ async fn stage_one(
             }
             Ok(transaction)
         }
+        (Payload::Revert { .. }, _) => revert::stage(worker, transaction, job, log, limit, stop).await,
         (Payload::Empty | Payload::Script { .. } | Payload::Tarball { .. }, _) => Ok(transaction),
     }
 }
@@ -351,7 +353,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 /// Waits until the batch must be stopped.
-async fn stopped(stop: &mut watch::Receiver<Stop>) {
+pub(super) async fn stopped(stop: &mut watch::Receiver<Stop>) {
     if stop.wait_for(|stop| *stop != Stop::No).await.is_err() {
         // Nobody is left who could say so.
         std::future::pending().await

@@ -8,12 +8,14 @@ mod cli;
 mod escape;
 mod fuzz;
 mod harness;
+mod holds;
 mod hostile;
 mod kill;
 mod mount;
 mod predecessor;
 mod publisher_node;
 mod race;
+mod revert;
 #[cfg(feature = "crash-points")]
 mod simulation;
 mod site;

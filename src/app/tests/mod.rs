@@ -6,6 +6,7 @@ mod batches;
 mod clock_jumps;
 mod damage;
 mod fleets;
+mod holds;
 mod resolve;
 mod retention;
 mod unchanged;

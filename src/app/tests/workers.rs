@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::names::RepositoryName;
 use crate::domain::protocol::HeartbeatReply;
-use crate::domain::worker::{WorkerAbout, WorkerState};
+use crate::domain::worker::{Drained, WorkerAbout, WorkerState};
 
 /// A worker's heartbeat.
 struct Beat<'a> {
@@ -117,6 +117,24 @@ async fn what_was_offered_to_a_worker_that_drains_is_offered_to_others_at_once()
     assert_eq!(listed(&rig).await.0, [("n1".into(), WorkerState::Draining)]);
     let again = rig.engine.take_offers("default", "n2", two, 1).await.unwrap().remove(0);
     assert_eq!((again.batch_id, again.generation), (offer.batch_id, offer.generation + 1));
+}
+
+#[tokio::test]
+async fn a_worker_that_an_operator_drained_is_missed_and_looks_for_offers_at_once_when_it_is_resumed() {
+    let rig = Rig::new().await;
+    let mut beat = Beat::of("n1", instance(), &[REPOSITORY]);
+    beat.about.draining = true;
+    beat.about.drained = Some(Drained { since: jiff::Timestamp::UNIX_EPOCH, why: "new disk".into() });
+    beat.send(&rig).await;
+    rig.clock.pass(Settings::default().claim_expiry + Duration::from_secs(1));
+    rig.engine.tick().await.unwrap();
+    assert_eq!(listed(&rig).await.0, [("n1".into(), WorkerState::Silent)], "it is to come back");
+    beat.send(&rig).await;
+    // Its request for offers waits here, from before it was resumed.
+    let changed = rig.engine.broker.changed();
+    beat.about = WorkerAbout { draining: false, drained: None, ..beat.about };
+    beat.send(&rig).await;
+    assert!(changed.has_changed().unwrap());
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ pub(super) fn create(args: CreateArgs, context: &Context) -> anyhow::Result<()> 
     let stratum0 = folders.stratum0(&name);
     let made = Stratum0::create(stratum0.directory(), name.as_str(), &folders.keys, &options, now());
     let stratum0 = made.with_context(|| format!("cannot make repository {name}"))?;
-    show::show(&stratum0, context)
+    show::show_local(&stratum0, context)
 }
 
 /// Signs a whitelist anew.
@@ -120,5 +120,5 @@ pub(super) fn resign(args: ResignArgs, context: &Context) -> anyhow::Result<()> 
     let stratum0 = args.repository.stratum0(context)?;
     let resigned = stratum0.resign(args.days, now());
     resigned.with_context(|| format!("cannot sign the whitelist of {} anew", stratum0.name()))?;
-    show::show(&stratum0, context)
+    show::show_local(&stratum0, context)
 }

@@ -5,10 +5,14 @@ mod check;
 mod create;
 mod diff;
 mod gc;
+mod hold;
 mod rollback;
+mod service;
 mod show;
 mod snapshot_status;
 mod tag;
+
+pub(super) use service::{RepositoriesArgs, list as list_all};
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,8 +36,14 @@ pub(super) enum RepositoryCommand {
     Adopt(adopt::AdoptArgs),
     /// List the repositories on this machine
     List(Places),
-    /// Show a repository's revision, root hash and whitelist
-    Show(NamedArgs),
+    /// Show a repository: what is on this machine, and what the server says of it
+    Show(show::ShowArgs),
+    /// Let nothing more of a repository begin, until it is resumed
+    Pause(service::PauseArgs),
+    /// End a pause, or somebody's hold
+    Resume(service::ResumeArgs),
+    /// Have a repository to oneself: nothing is published meanwhile
+    Hold(hold::HoldArgs),
     /// Sign a repository's whitelist anew, before it expires; with a new certificate the manifest, too
     Resign(create::ResignArgs),
     /// Find what is wrong in a repository
@@ -78,7 +88,10 @@ pub(super) async fn run(command: RepositoryCommand, context: &Context) -> anyhow
         RepositoryCommand::Create(args) => create::create(args, context)?,
         RepositoryCommand::Adopt(args) => adopt::run(args, context)?,
         RepositoryCommand::List(places) => show::list(places, context)?,
-        RepositoryCommand::Show(args) => show::show(&args.stratum0(context)?, context)?,
+        RepositoryCommand::Show(args) => show::show(args, context).await?,
+        RepositoryCommand::Pause(args) => service::pause(args, context).await?,
+        RepositoryCommand::Resume(args) => service::resume(args, context).await?,
+        RepositoryCommand::Hold(args) => return hold::run(args, context).await,
         RepositoryCommand::Resign(args) => create::resign(args, context)?,
         RepositoryCommand::Check(args) => return check::run(args, context),
         RepositoryCommand::Diff(args) => diff::run(args, context)?,

@@ -153,6 +153,16 @@ pub enum Payload {
         /// `/a/b` or `a/b`.
         paths: Vec<String>,
     },
+    /// What another job changed below the lease path is put back as it was before.
+    Revert {
+        /// The job.
+        job: JobId,
+        /// The tag of its publish.
+        tag: String,
+        /// Also what later revisions changed again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
+    },
 }
 
 /// A variant without fields; by itself serde would accept any.
@@ -208,7 +218,8 @@ impl JobSpec {
 
     /// Whether it never shares a publish: it asks for that, or there will be none to share.
     pub fn goes_alone(&self) -> bool {
-        self.alone || self.publish().dry_run
+        // A revert compares revisions: what others of its batch change is in none yet.
+        self.alone || self.publish().dry_run || matches!(self.publish().payload, Payload::Revert { .. })
     }
 
     /// Checks what the types alone do not.
@@ -272,7 +283,7 @@ impl Payload {
     pub fn source(&self) -> Option<&Source> {
         match self {
             Self::Script { source, .. } | Self::Tarball { source } => Some(source),
-            Self::Empty | Self::Delete { .. } => None,
+            Self::Empty | Self::Delete { .. } | Self::Revert { .. } => None,
         }
     }
 
@@ -315,6 +326,13 @@ impl Payload {
                     Ok(())
                 } else {
                     Err(("payload.args", "must be at most 256 of 4096 bytes each, without NUL".into()))
+                }
+            }
+            Self::Revert { tag, .. } => {
+                let is_word = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+                match (1..=200).contains(&tag.len()) && tag.bytes().all(is_word) {
+                    true => Ok(()),
+                    false => Err(("payload.tag", "must be 1 to 200 characters out of A-Z a-z 0-9 . _ -".into())),
                 }
             }
             Self::Delete { paths } => {

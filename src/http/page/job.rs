@@ -102,7 +102,8 @@ pub(in crate::http) async fn job(
 fn facts(job: &JobView) -> Vec<(&'static str, String)> {
     let yes = |asked: bool| asked.then(|| ("Cancel", "requested".to_owned()));
     match &job.status {
-        JobState::Waiting | JobState::AwaitingApproval | JobState::Queued | JobState::Cancelled => Vec::new(),
+        JobState::Queued => job.held.iter().map(|held| ("Waits, because", held.clone())).collect(),
+        JobState::Waiting | JobState::AwaitingApproval | JobState::Cancelled => Vec::new(),
         JobState::Backoff { until, reason } => vec![("Tried again", moment(*until)), ("Because", reason.clone())],
         JobState::Offered { batch } => vec![("Batch", batch.to_string())],
         JobState::Running { batch, node, phase, cancel_requested } => {
@@ -149,6 +150,7 @@ fn payload(payload: &Payload) -> String {
         Payload::Script { source: from, args } if args.is_empty() => format!("script {}", source(from)),
         Payload::Script { source: from, args } => format!("script {} with {args:?}", source(from)),
         Payload::Tarball { source: from } => format!("tarball {}", source(from)),
+        Payload::Revert { job, .. } => format!("revert job {job}"),
         Payload::Delete { paths } if paths.len() == 1 => format!("delete {}", paths[0]),
         Payload::Delete { paths } => format!("delete {} paths", paths.len()),
     }

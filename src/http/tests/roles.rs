@@ -20,6 +20,7 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/jobs/{id}/cancel", "operator admin"),
     ("POST", "/api/v1/jobs/{id}/retry", "operator admin"),
     ("POST", "/api/v1/jobs/{id}/resolve", "operator admin"),
+    ("POST", "/api/v1/jobs/{id}/revert", "submit operator admin"),
     ("GET", "/api/v1/jobs/{id}/events", "read submit operator admin"),
     ("GET", "/api/v1/events", "read submit operator admin"),
     ("GET", "/api/v1/watch", "read submit operator admin"),
@@ -40,6 +41,12 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/batches/{batch}/jobs/{job}/pin", "worker admin"),
     ("PUT", "/api/v1/batches/{batch}/jobs/{job}/log", "worker admin"),
     ("PUT", "/api/v1/batches/{batch}/jobs/{job}/changes", "worker admin"),
+    ("GET", "/api/v1/repositories", "read submit operator admin"),
+    ("GET", "/api/v1/repositories/{name}", "read submit operator admin"),
+    ("POST", "/api/v1/repositories/{name}/pause", "operator admin"),
+    ("POST", "/api/v1/repositories/{name}/resume", "operator admin"),
+    ("POST", "/api/v1/repositories/{name}/hold", "operator admin"),
+    ("POST", "/api/v1/repositories/{name}/release", "operator admin"),
     ("POST", "/api/v1/tokens", "admin"),
     ("GET", "/api/v1/tokens", "admin"),
     ("POST", "/api/v1/tokens/{id}/revoke", "admin"),
@@ -61,7 +68,11 @@ const EXPECTED: &[(&str, &str, &str)] = &[
 fn filled(path: &str, id: &str) -> String {
     let digest = format!("sha256:{}", "0".repeat(64));
     let path = path.replace("/tokens/{id}", "/tokens/absent").replace("{*path}", "{path}");
-    let path = path.replace("{digest}", &digest).replace("{fleet}", "absent").replace("{repository}", "a.b");
+    let path = path
+        .replace("{digest}", &digest)
+        .replace("{fleet}", "absent")
+        .replace("{repository}", "a.b")
+        .replace("{name}", "a.b");
     path.replace("{path}", ".cvmfspublished")
         .replace("{file}", "icon.svg")
         .replace("{id}", id)

@@ -27,7 +27,7 @@ const OPEN: u32 = 0o005;
 
 /// What is done about entries that not everybody can read: clients would refuse them to their users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum WorldReadable {
+pub enum WorldReadable {
     /// Nothing.
     Off,
     /// The job's log says so.
@@ -39,15 +39,15 @@ pub(super) enum WorldReadable {
 
 /// What is looked at before a publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Checks {
+pub struct Checks {
     /// Bytes that a file may have; `None` where the repository enforces no limit.
-    pub(super) max_file_bytes: Option<u64>,
+    pub max_file_bytes: Option<u64>,
     /// Entries that a catalog should have at most.
-    pub(super) max_catalog_entries: u64,
+    pub max_catalog_entries: u64,
     /// Entries that not everybody can read.
-    pub(super) world_readable: WorldReadable,
+    pub world_readable: WorldReadable,
     /// Bytes that must be free where transactions are spooled.
-    pub(super) min_free_bytes: u64,
+    pub min_free_bytes: u64,
 }
 
 impl Default for Checks {

@@ -17,7 +17,6 @@ mod check;
 mod command;
 mod effective;
 mod in_use;
-#[allow(dead_code, reason = "the driver that calls it comes with the next commits")]
 mod inspect;
 mod journal;
 mod lease;
@@ -31,7 +30,6 @@ mod site;
 mod transaction;
 mod union;
 mod upper;
-#[allow(dead_code, reason = "the driver that calls it comes with the next commits")]
 mod verify;
 mod words;
 
@@ -43,6 +41,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
+
+pub use inspect::{Checks, WorldReadable};
 pub use refusal::{Refusal, Said, Subcommand};
 pub use settings::{Mark, Settings};
 pub use union::Ownership;
@@ -50,7 +51,8 @@ pub use union::Ownership;
 use journal::Journal;
 use site::Site;
 
-use crate::cvmfs::reader::Expiry;
+use crate::cvmfs::history::named;
+use crate::cvmfs::reader::{Expiry, Reader};
 use crate::cvmfs::settings::Upstream;
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::publisher::{Evidence, Finding, Publisher, PublisherError, Transaction, mounts};
@@ -197,8 +199,24 @@ impl Publisher for CvmfsServer {
         check::check(self)
     }
 
+    fn reader(&self, repository: &RepositoryName) -> Result<Reader, PublisherError> {
+        // An expired whitelist says nothing about what was published.
+        Site::load(&self.node.settings.config_dir, repository)?.reader(Expiry::Ignore)
+    }
+
     fn kind(&self) -> &'static str {
         "cvmfs-server"
+    }
+
+    fn whitelist_expires(&self, repository: &RepositoryName) -> Result<Option<Timestamp>, PublisherError> {
+        let reader = Site::load(&self.node.settings.config_dir, repository)?.reader(Expiry::Ignore)?;
+        Ok(Timestamp::from_second(reader.whitelist().expires_at).ok())
+    }
+
+    fn named_tags(&self, repository: &RepositoryName) -> Result<Option<u64>, PublisherError> {
+        let site = Site::load(&self.node.settings.config_dir, repository)?;
+        let tags = site.reader(Expiry::Ignore)?.tags();
+        Ok(Some(named(&tags.map_err(|error| site.unreadable("read its tags".into(), error))?)))
     }
 
     /// Those that `cvmfs_server` publishes from here.

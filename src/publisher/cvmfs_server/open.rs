@@ -36,6 +36,7 @@ pub(super) fn open(hold: Hold, lease_path: &LeasePath, key: &str) -> Result<Open
     }
     node.note(&repository, Ok(()));
     check_idle(&site)?;
+    settings.checks.free_space(&site.node.spool)?;
 
     let reader = site.reader(Expiry::Refuse { now: seconds() })?;
     if let Some(revision) = site.find(&reader, settings.mark, key)? {

@@ -6,17 +6,19 @@ use std::time::{Duration, Instant};
 
 use super::Mark;
 use super::command::{Call, Ran};
-use super::in_use;
+use super::inspect::Inspection;
 use super::journal::Phase;
 use super::refusal::{Refusal, Subcommand};
 use super::settle::{self, failed};
 use super::site::Site;
 use super::transaction::OpenTransaction;
+use super::upper::Change;
 use super::words::Word;
+use super::{in_use, verify};
 use crate::crash;
 use crate::cvmfs::hash::ContentHash;
 use crate::cvmfs::reader::Expiry;
-use crate::publisher::{Published, PublisherError, Revision};
+use crate::publisher::{Mismatch, Published, PublisherError, Revision};
 
 /// Who holds up a publish is named, as many as this.
 const NAMED: usize = 5;
@@ -42,12 +44,24 @@ const STAGES: &[(&str, &str)] = &[
 
 /// Publishes. After an error the batch must be recovered: its transaction stays as it is, for the history to be asked first.
 pub(super) fn publish(transaction: &mut OpenTransaction) -> Result<Published, PublisherError> {
+    let mut phases = Phases::new();
     let union = transaction.open_union()?;
     union.settle()?;
     let dropped_attributes = union.dropped_attributes();
+    let checks = transaction.checks();
+    checks.free_space(&transaction.site.node.spool)?;
+    let (mut changes, mut inspection) = (Vec::new(), checks.begin(&transaction.site.node.union));
+    transaction.each_change(&mut |change| {
+        inspection.see(&change)?;
+        changes.push(change);
+        Ok(())
+    })?;
+    let mut notes = warnings(&transaction.site, inspection)?;
     // It holds a directory of the repository open.
     transaction.union = None;
+    phases.end("checks");
     wait_until_free(transaction)?;
+    phases.end("in_use");
 
     let (lock, lease) = match &transaction.entry.phase {
         Phase::Open { lock, lease } | Phase::Publishing { lock, lease } => (*lock, lease.clone()),
@@ -76,11 +90,13 @@ pub(super) fn publish(transaction: &mut OpenTransaction) -> Result<Published, Pu
         directory: journal.directory(),
         limit: settings.publish_limit,
     };
+    phases.end("journal");
     let mut watch = Watch::new(site, settings.mark, &transaction.entry.key, settings.remount_limit);
     // From here on only the history tells what became of it.
     transaction.is_over = true;
     let ran = call.run(&mut || watch.is_enough()).map_err(failed(site, "run cvmfs_server publish"))?;
     crash::point("cvmfs-server.published");
+    phases.end("cvmfs_server_publish");
     if ran.said.code != 0 && watch.seen.is_none() {
         let refusal = match ran.ended {
             true => Refusal::TimedOut { limit: settings.publish_limit },
@@ -89,7 +105,7 @@ pub(super) fn publish(transaction: &mut OpenTransaction) -> Result<Published, Pu
         return Err(refused(site, refusal));
     }
     let revision = find(site, settings.mark, &transaction.entry.key)?;
-    let mut notes = Vec::new();
+    phases.end("look");
     if dropped_attributes > 0 {
         notes.push(format!("{dropped_attributes} extended attributes were left out: they cannot be published"));
     }
@@ -106,9 +122,14 @@ pub(super) fn publish(transaction: &mut OpenTransaction) -> Result<Published, Pu
     } else {
         transaction.hold.node.note(&site.name, settle::clean(settings, site, journal));
     }
+    phases.end("clean");
+    let mismatches = mismatches(site, &revision, &changes)?;
+    phases.end("verify");
     let mut figures = stages(&ran);
+    figures.extend(phases.figures);
+    figures.insert("paths_verified".into(), changes.len().to_string());
     figures.insert("transaction_ms".into(), transaction.opening.as_millis().to_string());
-    Ok(Published { revision, figures, notes, mismatches: Vec::new() })
+    Ok(Published { revision, figures, notes, mismatches })
 }
 
 fn no_transaction(site: &Site) -> PublisherError {
@@ -200,6 +221,51 @@ fn find(site: &Site, mark: Mark, key: &str) -> Result<Revision, PublisherError> 
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// What people should know of the changes beforehand.
+fn warnings(site: &Site, inspection: Inspection<'_>) -> Result<Vec<String>, PublisherError> {
+    let reader = site.reader(Expiry::Ignore)?;
+    let warnings = reader.tree().and_then(|mut tree| inspection.finish(&mut tree));
+    warnings.map_err(|source| PublisherError::Format {
+        repository: site.name.clone(),
+        what: "look at the catalogs that change".into(),
+        source: Box::new(source),
+    })
+}
+
+/// Compares what was staged with the catalogs of the revision.
+fn mismatches(site: &Site, revision: &Revision, changes: &[Change]) -> Result<Vec<Mismatch>, PublisherError> {
+    let unreadable = |source: crate::cvmfs::Error| PublisherError::Format {
+        repository: site.name.clone(),
+        what: format!("verify revision {}", revision.number),
+        source: Box::new(source),
+    };
+    let root = ContentHash::parse(&revision.root_hash).map_err(unreadable)?;
+    let reader = site.reader(Expiry::Ignore)?;
+    let found = verify::verify(&reader, &root, changes, site.node.ignore_special_files).map_err(unreadable)?;
+    let left_out = found.count.saturating_sub(found.named.len() as u64);
+    if left_out > 0 {
+        tracing::warn!(repository = %site.name, revision = revision.number, left_out, "more paths were published otherwise than staged");
+    }
+    Ok(found.named)
+}
+
+/// How long each of our own steps took.
+struct Phases {
+    figures: BTreeMap<String, String>,
+    began: Instant,
+}
+
+impl Phases {
+    fn new() -> Self {
+        Self { figures: BTreeMap::new(), began: Instant::now() }
+    }
+
+    fn end(&mut self, phase: &str) {
+        self.figures.insert(format!("{phase}_ms"), self.began.elapsed().as_millis().to_string());
+        self.began = Instant::now();
     }
 }
 

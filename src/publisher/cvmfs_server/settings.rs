@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::inspect::Checks;
 use crate::publisher::Owner;
 
 /// What the history shows of a batch.
@@ -42,6 +43,8 @@ pub struct Settings {
     pub in_use_patience: Duration,
     /// How long the gateway is waited for when a lease is dropped, which is behind a commit that runs.
     pub fence_limit: Duration,
+    /// What is looked at before a publish.
+    pub checks: Checks,
 }
 
 impl Settings {
@@ -60,6 +63,7 @@ impl Settings {
             lease_reserve: Duration::from_secs(600),
             in_use_patience: Duration::from_secs(60),
             fence_limit: Duration::from_secs(1800),
+            checks: Checks::default(),
         }
     }
 }

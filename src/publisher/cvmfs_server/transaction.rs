@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Hold;
+use super::inspect::Checks;
 use super::journal::{Entry, Journal, Phase};
 use super::settle;
 use super::site::Site;
@@ -100,6 +101,24 @@ impl OpenTransaction {
             repository: repository.clone(),
             why: "its transaction is over".into(),
         })
+    }
+
+    /// Calls with each change that anybody asked for.
+    pub(super) fn each_change(
+        &self,
+        visit: &mut dyn FnMut(Change) -> Result<(), PublisherError>,
+    ) -> Result<(), PublisherError> {
+        super::upper::changes(&self.layers(), &mut |change| {
+            // Its time alone is what any change in it left.
+            if change.only_mtime { Ok(()) } else { visit(change) }
+        })
+    }
+
+    /// What is looked at before the publish.
+    pub(super) fn checks(&self) -> Checks {
+        let mut checks = self.hold.node.settings.checks.clone();
+        checks.max_file_bytes = checks.max_file_bytes.or(self.site.node.max_file_bytes);
+        checks
     }
 
     /// Refuses a change outside of what was reserved, but for directories on the way there.
@@ -238,12 +257,11 @@ impl Transaction for OpenTransaction {
     }
 
     fn changes(&self, visit: &mut dyn FnMut(ChangedPath)) -> Result<(), PublisherError> {
-        super::upper::changes(&self.layers(), &mut |change| {
-            // Its time alone is what any change in it left, and what nobody asked for.
-            if change.only_mtime {
-                return Ok(());
-            }
+        let checks = self.checks();
+        let mut inspection = checks.begin(&self.site.node.union);
+        self.each_change(&mut |change| {
             self.check_place(&change)?;
+            inspection.see(&change)?;
             visit(match change.kind {
                 Kind::Added => ChangedPath::Added(change.path),
                 Kind::Modified => ChangedPath::Modified(change.path),

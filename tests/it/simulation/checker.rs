@@ -39,6 +39,10 @@ pub(super) struct Checker {
     unwanted: BTreeSet<JobId>,
     /// The jobs of each batch, as far as they were offered.
     batches: BTreeMap<BatchId, BTreeSet<JobId>>,
+    /// Until when somebody has a repository for itself.
+    held: BTreeMap<RepositoryName, Duration>,
+    /// When it was looked last.
+    looked: Duration,
     last_event: u64,
     pub(super) violation: Option<Violation>,
 }
@@ -59,6 +63,15 @@ impl Checker {
         }
     }
 
+    /// Somebody was told that a repository is theirs alone until then.
+    pub(super) fn held(&mut self, repository: RepositoryName, until: Duration) {
+        self.held.insert(repository, until);
+    }
+
+    fn is_held(&self, repository: &RepositoryName, now: Duration) -> bool {
+        self.held.get(repository).is_some_and(|until| now < *until)
+    }
+
     /// A publish begins.
     pub(super) fn begins(&mut self, batch: BatchId) {
         if self.ledger.is_expired(batch) {
@@ -68,6 +81,9 @@ impl Checker {
 
     /// A revision appeared.
     pub(super) fn published(&mut self, repository: &RepositoryName, batch: BatchId, revision: &Revision) {
+        if self.is_held(repository, self.looked) {
+            return self.fail(format!("{batch} was published while somebody had {repository} for itself"));
+        }
         for id in &revision.jobs {
             if let Some((_, earlier)) = self.published.get(id) {
                 let why = format!("job {id} was published twice: {} and {}", earlier.number, revision.number);
@@ -111,6 +127,7 @@ impl Checker {
 
     /// Looks at all that was committed since the last time, as far as the store tells that something was.
     pub(super) fn observe(&mut self, now: Duration, store: &Store) {
+        self.looked = now;
         if *store.committed().borrow() != self.last_event {
             self.look(now, store);
         }
@@ -185,6 +202,9 @@ impl Checker {
             }
             JobEvent::PublishPermitted { .. } if self.unwanted.contains(&id) => {
                 self.fail(format!("job {id} was cancelled and then permitted to publish"));
+            }
+            JobEvent::Claimed { .. } if self.is_held(&self.specs[&id].publish().repository, now) => {
+                self.fail(format!("job {id} was claimed while somebody had its repository for itself"));
             }
             JobEvent::DependenciesMet => self.dependencies_met(id),
             JobEvent::Offered { batch } => self.offered(id, *batch),

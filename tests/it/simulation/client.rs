@@ -1,12 +1,15 @@
 //! People and programs that submit, cancel and retry; they repeat what was not answered.
 
+use std::time::Duration;
+
 use conveyor::app::clock::Clock;
-use conveyor::domain::ids::{BatchId, JobId, SubmissionId};
+use conveyor::domain::ids::{BatchId, HoldId, JobId, SubmissionId};
 use conveyor::domain::job::event::Verdict;
 use conveyor::domain::job::spec::{Condition, Dependency, JobSpec, Payload, Publish, Work};
 use conveyor::domain::job::state::JobState;
 use conveyor::domain::outcome::Finding;
 use conveyor::domain::protocol::{FindingRequest, ResolveRequest};
+use conveyor::domain::repository::HoldRequest;
 use jiff::{SignedDuration, Timestamp};
 use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
@@ -14,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use super::clock::uuid_v7;
 use super::environment::{Environment, NODES, repository_names};
 use super::line::Line;
-use super::transport::{CallError, Called, Request};
+use super::transport::{CallError, Called, Reply, Request};
 
 /// Some of which exclude each other only as the gateway compares them.
 const LEASE_PATHS: [&str; 10] = ["/", "/a", "/A/x", "/ab", "/rel-1", "/rel-10", "/rel_1/y", "/b", "/c/d", "/c/e"];
@@ -79,7 +82,8 @@ impl Client {
     /// node talks of what is none of its business.
     pub(super) fn interfere(&mut self, env: &mut Environment) {
         let Some(job) = pick(&mut env.rng, &env.checker.accepted.iter().copied().collect::<Vec<_>>()) else { return };
-        let request = match env.rng.random_range(0..10) {
+        let request = match env.rng.random_range(0..11) {
+            10 => return hold(env),
             0..3 => Request::Cancel(job),
             3..6 => Request::Retry { job, with_dependents: env.rng.random() },
             6 => match lost_batch(env, false) {
@@ -111,6 +115,22 @@ impl Client {
         {
             env.checker.fail(format!("the same submission again was refused: {code}"));
         }
+    }
+}
+
+/// Asks for a repository for oneself; where it is granted, the checker looks that it is so.
+fn hold(env: &mut Environment) {
+    let names: Vec<_> = repository_names().collect();
+    let Some(name) = pick(&mut env.rng, &names) else { return };
+    let id = HoldId(uuid_v7(&mut env.rng, env.clock.now()));
+    let lease_s = env.rng.random_range(5..30);
+    let request = HoldRequest { id, reason: String::new(), lease_s, renew: false };
+    if let Called::Now(Ok(Reply::Hold(reply))) = env.call(None, Request::Hold(name.clone(), request))
+        && reply.exclusive
+    {
+        let until = env.now() + Duration::from_secs(lease_s.into());
+        env.observe();
+        env.checker.held(name, until);
     }
 }
 

@@ -138,7 +138,10 @@ impl Environment {
     fn start_server(&mut self) {
         let rules = |(name, fleet, gateway): &(&str, &str, bool)| {
             let batch_root = gateway.then(|| "/c".parse().unwrap());
-            (name.parse().unwrap(), RepositoryRules { fleet: (*fleet).into(), gateway: *gateway, batch_root })
+            (
+                name.parse().unwrap(),
+                RepositoryRules { fleet: (*fleet).into(), gateway: *gateway, batch_root, maintenance: Vec::new() },
+            )
         };
         let repositories: Repositories = REPOSITORIES.iter().map(rules).collect();
         let settings = Settings {

@@ -6,11 +6,13 @@ use conveyor::app::{AppError, Engine};
 use conveyor::domain::batch::{Batch, BatchState, Intent};
 use conveyor::domain::ids::{BatchId, InstanceId, JobId, SubmissionId};
 use conveyor::domain::job::spec::JobSpec;
+use conveyor::domain::names::RepositoryName;
 use conveyor::domain::outcome::Outcome;
 use conveyor::domain::protocol::{
     ClaimReply, ClaimRequest, FindingRequest, HeartbeatReply, HeartbeatRequest, IntentRequest, Offer, OutcomeRequest,
     ResolveRequest,
 };
+use conveyor::domain::repository::{HoldReply, HoldRequest};
 
 use super::ledger::judge_claim;
 
@@ -41,6 +43,8 @@ pub(super) enum Request {
     Finding(BatchId, FindingRequest),
     /// A person settles a job that needs one.
     Resolve(JobId, ResolveRequest),
+    /// A person wants a repository for itself.
+    Hold(RepositoryName, HoldRequest),
 }
 
 #[derive(Clone)]
@@ -49,6 +53,7 @@ pub(super) enum Reply {
     Offers(Vec<Offer>),
     Claim(Box<ClaimReply>),
     Heartbeat(HeartbeatReply),
+    Hold(Box<HoldReply>),
 }
 
 /// Why a caller has no reply.
@@ -171,6 +176,9 @@ pub(super) async fn execute(engine: &Engine, request: Request) -> Result<Reply, 
         }
         Request::Outcome(id, request) => engine.outcome(id, request).await.map(|()| Reply::Done),
         Request::Finding(id, request) => engine.finding(id, request).await.map(|()| Reply::Done),
+        Request::Hold(name, request) => {
+            engine.hold(name, request, "operator").await.map(|reply| Reply::Hold(Box::new(reply)))
+        }
         Request::Resolve(id, request) => engine.resolve(id, request).await.map(|_| Reply::Done),
     }
 }
@@ -190,6 +198,7 @@ impl std::fmt::Display for Request {
                 write!(f, "outcome {id} {:?}", request.jobs.iter().map(|job| &job.outcome).collect::<Vec<_>>())
             }
             Self::Finding(id, request) => write!(f, "finding {id} by {} {:?}", request.node, request.finding),
+            Self::Hold(name, request) => write!(f, "hold {name} for {} s", request.lease_s),
             Self::Resolve(id, request) => write!(f, "resolve {id} {:?}", request.verdict),
         }
     }
@@ -201,6 +210,7 @@ impl std::fmt::Display for Reply {
             Self::Done => f.write_str("done"),
             Self::Offers(offers) => write!(f, "{:?}", offers.iter().map(|o| o.batch_id.0).collect::<Vec<_>>()),
             Self::Claim(claim) => write!(f, "claimed {}", claim.key),
+            Self::Hold(hold) => write!(f, "held, exclusive: {}", hold.exclusive),
             Self::Heartbeat(reply) => {
                 let recover: Vec<_> = reply.recover.iter().map(|r| r.batch_id.0).collect();
                 write!(f, "cancel {:?} lost {:?} recover {recover:?}", reply.cancel, reply.lost)

@@ -3,6 +3,7 @@
 mod checkout;
 mod disk;
 mod recover;
+mod revert;
 mod transaction;
 
 use std::io;
