@@ -83,6 +83,7 @@ async fn jobs_per_s(count: usize, settings: Settings, broker: Option<rabbitmq::S
         broker,
         repositories: None,
         drain_timeout: Duration::from_secs(60),
+        whitelist_warning_days: 0,
         once: None,
     };
     let (stop, shutdown) = watch::channel(Halt::No);

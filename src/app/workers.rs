@@ -320,6 +320,29 @@ impl Engine {
         Ok(self.dispatcher.workers.list(&self.dispatcher.repositories, &live))
     }
 
+    /// When the whitelist of each repository expires, as the workers that live have read it.
+    pub fn whitelists(&self) -> BTreeMap<RepositoryName, Timestamp> {
+        let known = self.dispatcher.workers.known();
+        let mut whitelists: BTreeMap<RepositoryName, Timestamp> = BTreeMap::new();
+        for worker in known.workers.values().filter(|worker| !worker.is_silent) {
+            for (repository, at) in &worker.about.whitelists {
+                // One that looked earlier may not know of a new one.
+                let latest = whitelists.entry(repository.clone()).or_insert(*at);
+                *latest = (*latest).max(*at);
+            }
+        }
+        whitelists
+    }
+
+    /// What workers that live say is wrong with their machines, each with its name before it.
+    pub fn node_faults(&self) -> Vec<String> {
+        let known = self.dispatcher.workers.known();
+        let living = known.workers.iter().filter(|(_, worker)| !worker.is_silent);
+        living
+            .flat_map(|(node, worker)| worker.about.faults.iter().map(move |fault| format!("{node}: {fault}")))
+            .collect()
+    }
+
     /// Notes who went silent, and complains once about repositories that nobody serves.
     pub(super) fn look_at_workers(&self, now: Duration) {
         let Dispatcher { workers, repositories, .. } = &*self.dispatcher;

@@ -37,6 +37,11 @@ pub(super) async fn run(args: WorkersArgs, context: &Context) -> anyhow::Result<
             tell(&printable(&format!("note: {} is drained since {}{why}", worker.node, drained.since)));
         }
     }
+    for worker in &list.workers {
+        for fault in &worker.about.faults {
+            tell(&printable(&format!("warning: {}: {fault}", worker.node)));
+        }
+    }
     for gap in &list.gaps {
         tell(&format!("warning: {}", printable(&gap.describe())));
     }

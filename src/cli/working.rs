@@ -54,6 +54,7 @@ pub(super) fn parts(
         },
         repositories: config.repositories,
         drain_timeout: config.drain_timeout,
+        whitelist_warning_days: config.whitelist_warning_days,
         once,
     };
     Ok((client, publisher, settings))

@@ -95,6 +95,7 @@ pub(super) struct WorkerTable {
     pub(super) publisher: Setting<String>,
     pub(super) repositories: Option<Vec<RepositoryName>>,
     pub(super) drain_timeout_s: Setting<u32>,
+    pub(super) whitelist_warning_days: Setting<u32>,
 }
 
 /// The old program's RabbitMQ.

@@ -18,6 +18,7 @@ const DEFAULT_MAX_BLOB_BYTES: u64 = 64 << 30;
 const DEFAULT_SLOTS: u32 = 4;
 const DEFAULT_SERVER_STATE: &str = "/var/lib/conveyor";
 const DEFAULT_DRAIN_S: u32 = 60;
+const DEFAULT_WHITELIST_DAYS: u32 = 7;
 const WORKER_STATE_DIR: &str = "/var/lib/conveyor-worker";
 
 /// Flags that every client command has.
@@ -130,6 +131,8 @@ pub struct WorkerConfig {
     pub repositories: Option<Vec<RepositoryName>>,
     /// How long what it has may go on when it is told to end.
     pub drain_timeout: Duration,
+    /// From how many days before its end a repository's whitelist is warned of.
+    pub whitelist_warning_days: u32,
 }
 
 /// What a worker publishes with.
@@ -264,6 +267,13 @@ impl Config {
             secrets: self.secrets(flags),
             offers: self.offers()?,
             repositories: file.repositories.clone(),
+            whitelist_warning_days: ranged(
+                "[worker] whitelist_warning_days",
+                &file.whitelist_warning_days,
+                DEFAULT_WHITELIST_DAYS,
+                0,
+                365,
+            )?,
             drain_timeout: Duration::from_secs(
                 ranged("[worker] drain_timeout_s", &file.drain_timeout_s, DEFAULT_DRAIN_S, 0, 86_400)?.into(),
             ),

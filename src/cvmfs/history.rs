@@ -42,6 +42,11 @@ pub fn check_tag_name(name: &str) -> Result<(), Error> {
     Err(Error::malformed(format!("tag name {name:?}"), why))
 }
 
+/// How many of these tags somebody gave: all but those that move by themselves.
+pub fn named(tags: &[Tag]) -> u64 {
+    tags.iter().filter(|tag| tag.name != TRUNK && tag.name != TRUNK_PREVIOUS).count() as u64
+}
+
 /// A named revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tag {

@@ -1,5 +1,7 @@
 //! Workers as the server and whoever looks sees them.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -30,6 +32,13 @@ pub struct WorkerAbout {
     /// Present where an operator of its machine wants that; it stays alive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drained: Option<Drained>,
+    /// When the whitelists of its repositories expire.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub whitelists: BTreeMap<RepositoryName, Timestamp>,
+    /// What is wrong with its machine, a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
 }
 
 /// What an operator said who made a worker take no more.

@@ -30,6 +30,9 @@ pub struct Readiness {
     /// Rows of the database that could not be read and were passed over since the server began; `check-db` names them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub damaged_rows: usize,
+    /// What workers say is wrong with their machines, such as a whitelist that is about to expire. The server is ready all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The broker, where there is one: without it jobs are accepted and wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broker: Option<BrokerReadiness>,
@@ -89,7 +92,13 @@ pub(super) async fn readyz(State(state): State<Shared>) -> (StatusCode, Json<Rea
     });
     (
         status,
-        Json(Readiness { ready: reason.is_none(), reason, damaged_rows: state.engine.store().damaged_rows(), broker }),
+        Json(Readiness {
+            ready: reason.is_none(),
+            reason,
+            damaged_rows: state.engine.store().damaged_rows(),
+            warnings: state.engine.node_faults(),
+            broker,
+        }),
     )
 }
 
@@ -111,6 +120,14 @@ pub(super) async fn metrics(State(state): State<Shared>) -> Result<impl IntoResp
     let damaged = state.engine.store().damaged_rows();
     text.push_str("# HELP conveyor_damaged_rows Rows of the database that could not be read since the server began.\n# TYPE conveyor_damaged_rows gauge\n");
     text.push_str(&format!("conveyor_damaged_rows {damaged}\n"));
+    let whitelists = state.engine.whitelists();
+    if !whitelists.is_empty() {
+        text.push_str("# HELP conveyor_repository_whitelist_expires_seconds When clients begin to refuse the repository, in seconds since 1970.\n# TYPE conveyor_repository_whitelist_expires_seconds gauge\n");
+    }
+    for (repository, at) in whitelists {
+        let at = at.as_second();
+        text.push_str(&format!("conveyor_repository_whitelist_expires_seconds{{repository=\"{repository}\"}} {at}\n"));
+    }
     if let Some(now) = state.engine.rabbitmq().map(|status| status.snapshot()) {
         text.push_str("# HELP conveyor_broker_state 1 for the state that the connection to the broker is in.\n# TYPE conveyor_broker_state gauge\n");
         for link in Link::ALL {

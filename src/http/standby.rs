@@ -30,7 +30,10 @@ pub fn until_leading(leading: Arc<OnceLock<Router>>) -> Router {
 
 async fn not_ready() -> (StatusCode, Json<Readiness>) {
     let reason = Some("standby: not leader".to_owned());
-    (StatusCode::SERVICE_UNAVAILABLE, Json(Readiness { ready: false, reason, damaged_rows: 0, broker: None }))
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        Json(Readiness { ready: false, reason, damaged_rows: 0, warnings: Vec::new(), broker: None }),
+    )
 }
 
 async fn not_leader() -> ApiError {

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::cvmfs::reader::Reader;
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::progress::Counters;
@@ -278,8 +280,19 @@ pub trait Publisher: Send + Sync {
         None
     }
 
-    /// Looks whether it has what it needs on this machine, for a person who sets it up: one finding for each thing.
-    fn check(&self) -> Vec<Finding> {
+    /// When a repository's whitelist expires: from then on clients refuse it. Nothing where that cannot be told. Blocks.
+    fn whitelist_expires(&self, _repository: &RepositoryName) -> Result<Option<Timestamp>, PublisherError> {
+        Ok(None)
+    }
+
+    /// How many tags a repository has besides those that CernVM-FS keeps for itself; nothing where that cannot be told. Blocks.
+    fn named_tags(&self, _repository: &RepositoryName) -> Result<Option<u64>, PublisherError> {
+        Ok(None)
+    }
+
+    /// Looks whether it has what it needs on this machine, for a person who sets it up: one finding for each thing. Of the
+    /// repositories that are there, only those in `served` count, where that is said.
+    fn check(&self, _served: Option<&[RepositoryName]>) -> Vec<Finding> {
         Vec::new()
     }
 

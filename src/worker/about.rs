@@ -27,6 +27,8 @@ impl Worker {
             slots: Some(self.settings.slots),
             draining: !self.draining.takes(),
             drained: self.draining.drained(),
+            whitelists: self.whitelists(),
+            faults: self.faults.all(),
         }
     }
 

@@ -13,6 +13,7 @@ mod drained;
 mod failure;
 mod faults;
 mod fence;
+mod health;
 mod heartbeat;
 mod held;
 mod isolation;
@@ -75,6 +76,8 @@ pub struct WorkerSettings {
     pub broker: Option<rabbitmq::Settings>,
     /// The repositories that it serves; those that its publisher finds where not said.
     pub repositories: Option<Vec<RepositoryName>>,
+    /// From how many days before its end a repository's whitelist is warned of.
+    pub whitelist_warning_days: u32,
     /// How long what it has may go on when it is told to drain.
     pub drain_timeout: Duration,
     /// Whether it ends after one batch.
@@ -134,6 +137,7 @@ struct Worker {
     served: about::Served,
     draining: Draining,
     faults: faults::Faults,
+    whitelists: health::Whitelists,
     started_at: Timestamp,
     /// Whether the server has heard of this worker: before, it does not know what may be offered to it.
     registered: watch::Sender<bool>,
@@ -163,6 +167,7 @@ pub async fn run(
         served: about::Served::default(),
         draining,
         faults: faults::Faults::default(),
+        whitelists: health::Whitelists::default(),
         started_at: Timestamp::now(),
         registered: watch::Sender::new(false),
         isolates,
@@ -186,6 +191,7 @@ pub async fn run(
     heartbeats.spawn(heartbeat::run(Arc::clone(&worker), recover));
     looking.spawn(Arc::clone(&worker).keep_looking());
     looking.spawn(Arc::clone(&worker).keep_tidy());
+    looking.spawn(Arc::clone(&worker).keep_looking_after());
     let mut controls = JoinSet::new();
     match control::Socket::bind(&worker.settings.state_dir) {
         Ok(socket) => drop(controls.spawn(control::serve(Arc::clone(&worker), socket))),

@@ -60,6 +60,7 @@ pub(super) async fn stage(
     stop: &mut watch::Receiver<Stop>,
     scratch: &Path,
 ) -> Result<Staged, Ending> {
+    worker.wait_for_whitelist(&claim.repository).await.map_err(Ending::All)?;
     let files = fetch_all(worker, batch, claim, logs, stop, scratch).await?;
     let publisher = Arc::clone(&worker.publisher);
     let (repository, lease_path, key) = (claim.repository.clone(), claim.lease_path.clone(), claim.key.clone());

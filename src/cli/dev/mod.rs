@@ -97,6 +97,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         offers: Offers::Http,
         repositories: None,
         drain_timeout: Duration::ZERO,
+        whitelist_warning_days: 0,
     };
     let mut working = tokio::spawn(working::run(worker, None, halt));
     announce(&place, &url, context)?;

@@ -41,6 +41,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
+
 pub use inspect::{Checks, WorldReadable};
 pub use refusal::{Refusal, Said, Subcommand};
 pub use settings::{Mark, Settings};
@@ -49,6 +51,7 @@ pub use union::Ownership;
 use journal::Journal;
 use site::Site;
 
+use crate::cvmfs::history::named;
 use crate::cvmfs::reader::{Expiry, Reader};
 use crate::cvmfs::settings::Upstream;
 use crate::domain::names::{LeasePath, RepositoryName};
@@ -192,8 +195,8 @@ impl Publisher for CvmfsServer {
         self.node.faults.lock().unwrap_or_else(PoisonError::into_inner).get(repository).cloned()
     }
 
-    fn check(&self) -> Vec<Finding> {
-        check::check(self)
+    fn check(&self, served: Option<&[RepositoryName]>) -> Vec<Finding> {
+        check::check(self, served)
     }
 
     fn reader(&self, repository: &RepositoryName) -> Result<Reader, PublisherError> {
@@ -203,6 +206,17 @@ impl Publisher for CvmfsServer {
 
     fn kind(&self) -> &'static str {
         "cvmfs-server"
+    }
+
+    fn whitelist_expires(&self, repository: &RepositoryName) -> Result<Option<Timestamp>, PublisherError> {
+        let reader = Site::load(&self.node.settings.config_dir, repository)?.reader(Expiry::Ignore)?;
+        Ok(Timestamp::from_second(reader.whitelist().expires_at).ok())
+    }
+
+    fn named_tags(&self, repository: &RepositoryName) -> Result<Option<u64>, PublisherError> {
+        let site = Site::load(&self.node.settings.config_dir, repository)?;
+        let tags = site.reader(Expiry::Ignore)?.tags();
+        Ok(Some(named(&tags.map_err(|error| site.unreadable("read its tags".into(), error))?)))
     }
 
     /// Those that `cvmfs_server` publishes from here.

@@ -99,7 +99,7 @@ impl Site {
     }
 
     /// An error of reading it. What the network did passes; what is wrong with the repository does not.
-    fn unreadable(&self, what: String, error: Error) -> PublisherError {
+    pub(super) fn unreadable(&self, what: String, error: Error) -> PublisherError {
         let repository = self.name.clone();
         match error {
             Error::Io { .. } => {

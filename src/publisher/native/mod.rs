@@ -20,6 +20,9 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
+
+use crate::cvmfs::history::named;
 use crate::cvmfs::reader::{Expiry, Reader};
 use crate::cvmfs::stratum0::{RepositoryLock, Stratum0};
 use crate::domain::names::{LeasePath, RepositoryName};
@@ -136,8 +139,18 @@ impl Publisher for NativePublisher {
         "native"
     }
 
-    fn check(&self) -> Vec<crate::publisher::Finding> {
-        self.look()
+    fn check(&self, served: Option<&[RepositoryName]>) -> Vec<crate::publisher::Finding> {
+        self.look(served)
+    }
+
+    fn whitelist_expires(&self, repository: &RepositoryName) -> Result<Option<Timestamp>, PublisherError> {
+        let reader = self.stratum0(repository).reader(Expiry::Ignore).map_err(translate(repository, "read it"))?;
+        Ok(Timestamp::from_second(reader.whitelist().expires_at).ok())
+    }
+
+    fn named_tags(&self, repository: &RepositoryName) -> Result<Option<u64>, PublisherError> {
+        let tags = self.stratum0(repository).reader(Expiry::Ignore).and_then(|reader| reader.tags());
+        Ok(Some(named(&tags.map_err(translate(repository, "read its tags"))?)))
     }
 
     /// Those in its directory. One that cannot be read has none: their jobs are better off elsewhere, or later.

@@ -1,6 +1,7 @@
 //! Workers as processes: what is shown of them, how they end, and one that takes a single batch.
 
 mod control;
+mod health;
 
 use std::time::{Duration, Instant};
 
