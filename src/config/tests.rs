@@ -178,3 +178,24 @@ fn old_variables_are_warned_about_without_their_values() {
     assert_eq!(config.warnings().len(), 2);
     assert!(!format!("{:?} {config:?}", config.warnings()).contains("hidden"));
 }
+
+#[test]
+fn a_maintenance_window_is_checked_where_it_stands() {
+    let table = |window: &str| {
+        let text = format!("[[repositories.\"a.example.org\".maintenance]]\n{window}\n");
+        parse(&text).and_then(|config| config.server(&ServerFlags::default()))
+    };
+    let config =
+        table("days = [\"sat\"]\nstart = \"02:00\"\nduration = \"4h\"\ndrain = \"30m\"\nreason = \"gc\"").unwrap();
+    let window = &config.repositories.values().next().unwrap().maintenance[0];
+    assert!(window.hold("2026-03-07T01:45:00Z".parse().unwrap()).is_some());
+    for wrong in [
+        "start = \"02:00\"\nduration = \"25h\"",
+        "start = \"02:00\"",
+        "start = \"26:00\"\nduration = \"1h\"",
+        "start = \"02:00\"\nduration = \"1h\"\ndays = [\"saturday\"]",
+        "start = \"02:00\"\nduration = \"1h\"\nzone = \"CET\"",
+    ] {
+        assert!(table(wrong).is_err(), "{wrong}");
+    }
+}

@@ -290,8 +290,9 @@ pub trait Publisher: Send + Sync {
         Ok(None)
     }
 
-    /// Looks whether it has what it needs on this machine, for a person who sets it up: one finding for each thing.
-    fn check(&self) -> Vec<Finding> {
+    /// Looks whether it has what it needs on this machine, for a person who sets it up: one finding for each thing. Of the
+    /// repositories that are there, only those in `served` count, where that is said.
+    fn check(&self, _served: Option<&[RepositoryName]>) -> Vec<Finding> {
         Vec::new()
     }
 

@@ -101,7 +101,7 @@ impl<'a> Wanted<'a> {
 fn is_at(places: &[&[u8]], point: &[u8]) -> Option<PathBuf> {
     let path = path_of(point);
     let inside = |place: &&[u8]| mountinfo::is_within(path.as_os_str().as_bytes(), place);
-    places.iter().any(|place| inside(&place)).then_some(path)
+    places.iter().any(inside).then_some(path)
 }
 
 fn path_of(point: &[u8]) -> PathBuf {
@@ -168,7 +168,7 @@ mod tests {
         let Some(other) = Other::with("mount -t tmpfs x \"$0\"", &place) else {
             return eprintln!("skipped: no mount namespaces for this account");
         };
-        let found = holders(&[place.clone()]).unwrap();
+        let found = holders(std::slice::from_ref(&place)).unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         let (holder, pid) = (&found[0], other.0.id());
         assert_eq!((holder.pid, holder.command.as_str(), &holder.mount), (pid as i32, "sleep", &place));

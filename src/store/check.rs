@@ -129,7 +129,10 @@ fn check_blob(state: &Path, name: &str, depth: Depth, is_needed: bool) -> Option
 }
 
 fn check_logs(connection: &Connection, problems: &mut Vec<String>) -> Result<u64, StoreError> {
-    let mut statement = connection.prepare("SELECT job, attempt, start, length, data FROM chunks")?;
+    let mut statement = connection.prepare(
+        "SELECT job, attempt, start, length, data, 'log' FROM chunks
+         UNION ALL SELECT job, attempt, start, length, data, 'list of changed paths' FROM changes",
+    )?;
     let mut rows = statement.query([])?;
     let mut pieces = 0;
     while let Some(row) = rows.next()? {
@@ -138,7 +141,8 @@ fn check_logs(connection: &Connection, problems: &mut Vec<String>) -> Result<u64
             (JobId(row.get(0)?), row.get::<_, u32>(1)?, row.get::<_, u64>(2)?, row.get(3)?);
         let data = zstd::bulk::decompress(row.get_ref(4)?.as_blob().unwrap_or_default(), length);
         if !data.is_ok_and(|data| data.len() == length) {
-            problems.push(format!("log of job {job}, attempt {attempt}: the piece at byte {start} is damaged"));
+            let what: String = row.get(5)?;
+            problems.push(format!("{what} of job {job}, attempt {attempt}: the piece at byte {start} is damaged"));
         }
     }
     Ok(pieces)

@@ -40,11 +40,18 @@ impl Worker {
 
     /// Looks which repositories are there. Not within the heartbeat: a file system that hangs must not cost the claims.
     pub(super) async fn look(self: &Arc<Self>) {
-        let (publisher, named) = (Arc::clone(&self.publisher), self.settings.repositories.clone());
+        let (worker, named) = (Arc::clone(self), self.settings.repositories.clone());
         let looking = tokio::task::spawn_blocking(move || {
-            let mut served = named.or_else(|| publisher.repositories())?;
+            let mut served = named.or_else(|| worker.publisher.repositories())?;
             // Others may be able to, meanwhile.
-            served.retain(|repository| publisher.fault(repository).is_none());
+            served.retain(|repository| {
+                let fault = worker.publisher.fault(repository);
+                let is_fit = fault.is_none();
+                worker
+                    .faults
+                    .note(repository.to_string(), fault.map(|fault| format!("repository {repository}: {fault}")));
+                is_fit
+            });
             Some(served)
         });
         let Ok(served) = looking.await else { return };

@@ -123,12 +123,13 @@ impl List {
 
 /// Tells the log of each job what it changes, and sends the lists. That one could not be sent fails no job.
 pub(super) async fn tell(worker: &Worker, batch: BatchId, claim: &ClaimReply, logs: &[AttemptLog], changed: &Changed) {
+    let until = tokio::time::Instant::now() + SENDING;
     let mut telling = Vec::with_capacity(logs.len());
     for ((job, log), listed) in claim.jobs.iter().zip(logs).zip(&changed.of_jobs) {
         telling.push(async move {
             describe(log, job, listed).await;
             let Some(file) = &listed.file else { return };
-            let sent = match tokio::time::timeout(SENDING, send(worker, batch, claim, job, file)).await {
+            let sent = match tokio::time::timeout_at(until, send(worker, batch, claim, job, file)).await {
                 Ok(sent) => sent,
                 Err(_) => Err(format!("the server did not take it within {} s", SENDING.as_secs())),
             };

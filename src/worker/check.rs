@@ -24,7 +24,7 @@ pub async fn check(client: &Client, publisher: Arc<dyn Publisher>, settings: &Wo
     findings.push(server(client, settings).await);
     let named = settings.repositories.clone();
     let of_publisher = tokio::task::spawn_blocking(move || {
-        let mut findings = publisher.check();
+        let mut findings = publisher.check(named.as_deref());
         let there = publisher.repositories();
         for name in named.into_iter().flatten() {
             if there.as_ref().is_some_and(|there| !there.contains(&name)) {

@@ -1,7 +1,7 @@
 //! How scripts are isolated: the account that one runs as, what it sees, and whether this host has the means.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -12,6 +12,8 @@ use crate::domain::names::{LeasePath, RepositoryName};
 use crate::payload::script::{self, Confinement, Ending, ScriptError, ScriptRun};
 use crate::publisher::{Owner, Workspace};
 
+/// Where `cvmfs_server` mounts what is below its repositories in `/cvmfs`.
+const CVMFS_SPOOL: &str = "/var/spool/cvmfs";
 /// A script that does nothing may take so long: the machine may be busy.
 const TRIAL: Duration = Duration::from_secs(60);
 
@@ -20,10 +22,15 @@ impl WorkerSettings {
     pub(super) fn confinement(&self, workspace: &Workspace) -> Confinement {
         // Of the worker's own directories the script sees its part only: the scratch of other batches is in there, too.
         let own = [self.state_dir.clone(), self.temp_dir.clone()];
+        let mut mounts = workspace.mounts.clone();
+        if Path::new(CVMFS_SPOOL).is_dir() {
+            // Whatever publishes for us, on this machine cvmfs_server publishes as well, and waits for whoever holds its mounts.
+            mounts.extend([CVMFS_SPOOL, "/cvmfs"].map(PathBuf::from));
+        }
         Confinement {
             writable: workspace.writable.clone(),
             hidden: workspace.secret.iter().chain(&self.hidden).cloned().chain(own).collect(),
-            mounts: workspace.mounts.clone(),
+            mounts,
         }
     }
 
@@ -67,7 +74,8 @@ pub async fn try_isolation(temp_dir: &Path, run_as: Option<Account>) -> Result<(
             std::fs::create_dir(place.path().join(name))?;
             std::fs::set_permissions(place.path().join(name), PermissionsExt::from_mode(0o777))?;
         }
-        let script = "#!/bin/sh\n: >made && : >\"$TMPDIR/made\" && : >/tmp/made && ! (: >\"$0.x\") 2>/dev/null\n";
+        let script =
+            "#!/bin/sh\n: >made && : >\"$TMPDIR/made\" && : >/tmp/made || exit 1\n(: >\"$0.x\") 2>/dev/null\nexit 0\n";
         std::fs::write(place.path().join("script"), script)
     };
     make().map_err(io_of(&place.path().join("script"), "write"))?;
@@ -93,8 +101,10 @@ pub async fn try_isolation(temp_dir: &Path, run_as: Option<Account>) -> Result<(
     let program = script.program.clone();
     let (output, _) = mpsc::channel(1);
     let report = script::run(script, &CancellationToken::new(), output).await?;
+    // It may have had a private place of that name, as below /tmp.
+    let got_out = place.path().join("script.x").exists();
     match report.ending {
-        Ending::Exited { code: 0 } => Ok(()),
+        Ending::Exited { code: 0 } if !got_out => Ok(()),
         ending => {
             let said = String::from_utf8_lossy(&report.tail).trim().to_owned();
             let source = std::io::Error::other(format!("a script that only tries it out {ending}; it said {said:?}"));

@@ -15,14 +15,15 @@ use crate::publisher::{Finding, Publisher, mounts};
 const SOON: i64 = 7;
 
 /// All that is looked at.
-pub(super) fn check(publisher: &CvmfsServer) -> Vec<Finding> {
+pub(super) fn check(publisher: &CvmfsServer, served: Option<&[RepositoryName]>) -> Vec<Finding> {
     let settings = &publisher.node.settings;
     let mut findings = vec![program(&settings.command), namespace(), state(&settings.state_dir)];
-    let repositories = publisher.repositories().unwrap_or_default();
+    let mut repositories = publisher.repositories().unwrap_or_default();
     if repositories.is_empty() {
         let text = format!("none below {}", settings.config_dir.join("repositories.d").display());
         findings.push(Finding::missing("repositories", text, "make or import one: cvmfs_server mkfs"));
     }
+    repositories.retain(|name| served.is_none_or(|served| served.contains(name)));
     for name in repositories {
         findings.push(repository(publisher, &name));
     }

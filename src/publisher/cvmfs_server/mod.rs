@@ -195,8 +195,8 @@ impl Publisher for CvmfsServer {
         self.node.faults.lock().unwrap_or_else(PoisonError::into_inner).get(repository).cloned()
     }
 
-    fn check(&self) -> Vec<Finding> {
-        check::check(self)
+    fn check(&self, served: Option<&[RepositoryName]>) -> Vec<Finding> {
+        check::check(self, served)
     }
 
     fn reader(&self, repository: &RepositoryName) -> Result<Reader, PublisherError> {

@@ -44,6 +44,7 @@ const STAGES: &[(&str, &str)] = &[
 
 /// Publishes. After an error the batch must be recovered: its transaction stays as it is, for the history to be asked first.
 pub(super) fn publish(transaction: &mut OpenTransaction) -> Result<Published, PublisherError> {
+    let mut phases = Phases::new();
     let union = transaction.open_union()?;
     union.settle()?;
     let dropped_attributes = union.dropped_attributes();
@@ -58,7 +59,9 @@ pub(super) fn publish(transaction: &mut OpenTransaction) -> Result<Published, Pu
     let mut notes = warnings(&transaction.site, inspection)?;
     // It holds a directory of the repository open.
     transaction.union = None;
+    phases.end("checks");
     wait_until_free(transaction)?;
+    phases.end("in_use");
 
     let (lock, lease) = match &transaction.entry.phase {
         Phase::Open { lock, lease } | Phase::Publishing { lock, lease } => (*lock, lease.clone()),
@@ -87,11 +90,13 @@ pub(super) fn publish(transaction: &mut OpenTransaction) -> Result<Published, Pu
         directory: journal.directory(),
         limit: settings.publish_limit,
     };
+    phases.end("journal");
     let mut watch = Watch::new(site, settings.mark, &transaction.entry.key, settings.remount_limit);
     // From here on only the history tells what became of it.
     transaction.is_over = true;
     let ran = call.run(&mut || watch.is_enough()).map_err(failed(site, "run cvmfs_server publish"))?;
     crash::point("cvmfs-server.published");
+    phases.end("cvmfs_server_publish");
     if ran.said.code != 0 && watch.seen.is_none() {
         let refusal = match ran.ended {
             true => Refusal::TimedOut { limit: settings.publish_limit },
@@ -100,6 +105,7 @@ pub(super) fn publish(transaction: &mut OpenTransaction) -> Result<Published, Pu
         return Err(refused(site, refusal));
     }
     let revision = find(site, settings.mark, &transaction.entry.key)?;
+    phases.end("look");
     if dropped_attributes > 0 {
         notes.push(format!("{dropped_attributes} extended attributes were left out: they cannot be published"));
     }
@@ -116,8 +122,11 @@ pub(super) fn publish(transaction: &mut OpenTransaction) -> Result<Published, Pu
     } else {
         transaction.hold.node.note(&site.name, settle::clean(settings, site, journal));
     }
+    phases.end("clean");
     let mismatches = mismatches(site, &revision, &changes)?;
+    phases.end("verify");
     let mut figures = stages(&ran);
+    figures.extend(phases.figures);
     figures.insert("paths_verified".into(), changes.len().to_string());
     figures.insert("transaction_ms".into(), transaction.opening.as_millis().to_string());
     Ok(Published { revision, figures, notes, mismatches })
@@ -241,6 +250,23 @@ fn mismatches(site: &Site, revision: &Revision, changes: &[Change]) -> Result<Ve
         tracing::warn!(repository = %site.name, revision = revision.number, left_out, "more paths were published otherwise than staged");
     }
     Ok(found.named)
+}
+
+/// How long each of our own steps took.
+struct Phases {
+    figures: BTreeMap<String, String>,
+    began: Instant,
+}
+
+impl Phases {
+    fn new() -> Self {
+        Self { figures: BTreeMap::new(), began: Instant::now() }
+    }
+
+    fn end(&mut self, phase: &str) {
+        self.figures.insert(format!("{phase}_ms"), self.began.elapsed().as_millis().to_string());
+        self.began = Instant::now();
+    }
 }
 
 /// How long each of its own stages took.

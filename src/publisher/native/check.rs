@@ -13,14 +13,15 @@ const SOON_DAYS: i64 = 7;
 
 impl NativePublisher {
     /// One finding a repository, or one that says that there is none.
-    pub(super) fn look(&self) -> Vec<Finding> {
+    pub(super) fn look(&self, served: Option<&[RepositoryName]>) -> Vec<Finding> {
         let names = self.repositories().unwrap_or_default();
         if names.is_empty() {
             let text = format!("no repository in {}", self.root.display());
             let hint = "make one with: conveyor repository create NAME, or set repositories_dir in [worker]";
             return vec![Finding::missing("repositories", text, hint)];
         }
-        names.iter().map(|name| self.look_at(name)).collect()
+        let is_served = |name: &&RepositoryName| served.is_none_or(|served| served.contains(name));
+        names.iter().filter(is_served).map(|name| self.look_at(name)).collect()
     }
 
     fn look_at(&self, repository: &RepositoryName) -> Finding {

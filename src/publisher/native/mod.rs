@@ -139,6 +139,10 @@ impl Publisher for NativePublisher {
         "native"
     }
 
+    fn check(&self, served: Option<&[RepositoryName]>) -> Vec<crate::publisher::Finding> {
+        self.look(served)
+    }
+
     fn whitelist_expires(&self, repository: &RepositoryName) -> Result<Option<Timestamp>, PublisherError> {
         let reader = self.stratum0(repository).reader(Expiry::Ignore).map_err(translate(repository, "read it"))?;
         Ok(Timestamp::from_second(reader.whitelist().expires_at).ok())
@@ -147,10 +151,6 @@ impl Publisher for NativePublisher {
     fn named_tags(&self, repository: &RepositoryName) -> Result<Option<u64>, PublisherError> {
         let tags = self.stratum0(repository).reader(Expiry::Ignore).and_then(|reader| reader.tags());
         Ok(Some(named(&tags.map_err(translate(repository, "read its tags"))?)))
-    }
-
-    fn check(&self) -> Vec<crate::publisher::Finding> {
-        self.look()
     }
 
     /// Those in its directory. One that cannot be read has none: their jobs are better off elsewhere, or later.

@@ -70,3 +70,20 @@ async fn logs_survive_a_restart_and_watchers_hear_of_appends() {
     drop((logs, appended.borrow_and_update()));
     assert_eq!(text(&LogStore::open(&path).unwrap()).await, "kept");
 }
+
+#[tokio::test]
+async fn the_list_of_changed_paths_lies_beside_the_log_and_goes_with_it() {
+    let logs = LogStore::in_memory().unwrap();
+    let job = super::job_id(1);
+    assert_eq!(logs.append_changes(job, 1, 0, b"A /a\n".to_vec()).await.unwrap(), 5);
+    assert_eq!(logs.append_changes(job, 1, 0, b"A /a\n".to_vec()).await.unwrap(), 5, "sent twice, it is there once");
+    assert_eq!(logs.append_changes(job, 1, 5, b"D /b\n".to_vec()).await.unwrap(), 10);
+    assert_eq!(logs.append_changes(job, 1, 99, b"lost".to_vec()).await.unwrap(), 10);
+    logs.append(job, 1, 0, b"said".to_vec()).await.unwrap();
+    assert_eq!(logs.read_changes(job, 1, 0).await.unwrap().unwrap().data, b"A /a\n");
+    assert_eq!(logs.read_changes(job, 1, 5).await.unwrap().unwrap().data, b"D /b\n");
+    assert_eq!(logs.read(job, 1, 0).await.unwrap().unwrap().data, b"said");
+    assert_eq!(logs.read_changes(job, 2, 0).await.unwrap(), None);
+    logs.remove(vec![job]).await.unwrap();
+    assert_eq!((logs.read_changes(job, 1, 0).await.unwrap(), logs.read(job, 1, 0).await.unwrap()), (None, None));
+}

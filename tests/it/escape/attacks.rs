@@ -36,7 +36,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack(Writing, "write beside the lease", "echo x >beside"),
     attack(Writing, "make a directory beside the lease", "mkdir -p other/place"),
     attack(Writing, "change a file outside", "echo x >>outside/file"),
-    attack(Writing, "remove a file outside", "rm -f outside/file"),
+    attack(Writing, "remove a file outside", "test -e outside/file && rm -f outside/file"),
     attack(Writing, "change its own script", "echo x >>\"$0\""),
     attack(Writing, "replace the lease", "rmdir escape && ln -s /etc escape"),
     attack(Writing, "write through a link", "ln -s \"$PWD/outside/file\" escape/link; echo x >>escape/link"),

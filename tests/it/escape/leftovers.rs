@@ -3,16 +3,11 @@
 use std::path::Path;
 
 use super::prison::{Prison, Warden};
-use crate::harness::until;
+use crate::harness::{processes_with, until};
 
-/// Numbers of the processes whose arguments have a word.
-fn processes_with(word: &str) -> Vec<String> {
-    let has = |pid: &String| {
-        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(word))
-    };
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    pids.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).filter(has).collect()
+/// A time to sleep that nobody else sleeps.
+fn word() -> String {
+    format!("1{:018}", uuid::Uuid::now_v7().as_u128() % 1_000_000_000_000_000_000)
 }
 
 /// What System V has of memory, queues and semaphores, a line each.
@@ -24,7 +19,7 @@ fn leaves_nothing_behind(warden: Warden) {
     let Some(prison) = Prison::build(warden) else { return };
     let before = shared_things();
     // A word that is in the arguments of whatever is left, and nowhere else on this machine.
-    let word = format!("7{:09}", std::process::id());
+    let word = word();
     let sleep = format!("exec sleep {word}");
     let leave = format!(
         "#!/bin/sh
@@ -67,7 +62,7 @@ fn nothing_is_left_of_a_script_of_an_ordinary_workers_account() {
 
 fn ends_with_its_worker(warden: Warden) {
     let Some(mut prison) = Prison::build(warden) else { return };
-    let word = format!("8{:09}", std::process::id());
+    let word = word();
     let text = format!("#!/bin/sh\n(env -i setsid sleep {word} &)\nexec sleep {word}\n");
     let id = prison.submit(&text);
     until("the script runs", || (processes_with(&word).len() == 2).then_some(()));

@@ -4,6 +4,7 @@
 mod attacks;
 mod leftovers;
 mod live;
+mod means;
 mod prison;
 
 use attacks::{ATTACKS, Kind};

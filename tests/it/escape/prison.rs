@@ -13,6 +13,9 @@ use crate::harness::{Api, Place, REPOSITORY, Server, Worker, job, missing};
 /// The account of an ordinary user's worker.
 pub(super) const NOBODY: u32 = 65534;
 
+/// Makes a program that account's, where root starts it.
+pub(super) const ORDINARY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+
 /// Whose worker it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Warden {
@@ -39,15 +42,7 @@ impl Warden {
             (Self::Root, false) => Some("a worker of root needs root".into()),
             (Self::Root, true) => with(&["unshare"]),
             (Self::Ordinary, false) => with(&["unshare", "--user", "--map-current-user"]),
-            (Self::Ordinary, true) => with(&[
-                "setpriv",
-                "--reuid=65534",
-                "--regid=65534",
-                "--clear-groups",
-                "unshare",
-                "--user",
-                "--map-current-user",
-            ]),
+            (Self::Ordinary, true) => with(&[&ORDINARY[..], &["unshare", "--user", "--map-current-user"]].concat()),
         };
         missing("isolation", why)
     }
@@ -77,12 +72,7 @@ impl Prison {
         let bait = ["/tmp", "/var/tmp"]
             .map(|place| tempfile::Builder::new().prefix(&name).rand_bytes(0).tempfile_in(place).unwrap());
         if warden == Warden::Ordinary && is_root {
-            for name in ["worker-n1", "tmp-n1"] {
-                std::fs::create_dir(base.join(name)).unwrap();
-            }
-            for name in ["repositories", "keys", "token", "config.toml", "worker-n1", "tmp-n1"] {
-                give(&base.join(name));
-            }
+            hand_over(&server);
         }
         let worker = start(warden, &server);
         let prison = Self { worker, warden, server, bait: name, _bait: bait };
@@ -114,7 +104,10 @@ impl Prison {
             );
         }
         text += "exit 0\n";
-        self.ended_log(&text)
+        let log = self.ended_log(&text);
+        // For whoever wants to see by what each was stopped.
+        println!("{log}");
+        log
     }
 
     /// Runs a script to its end, however that is.
@@ -185,8 +178,18 @@ impl Prison {
 
 fn start(warden: Warden, server: &Server) -> Worker {
     match warden {
-        Warden::Ordinary if nix::unistd::geteuid().is_root() => server.worker_as(NOBODY, "n1"),
+        Warden::Ordinary if nix::unistd::geteuid().is_root() => server.worker_under(&ORDINARY, "n1"),
         _ => server.worker("n1"),
+    }
+}
+
+/// Gives what a worker needs to the ordinary account.
+pub(super) fn hand_over(server: &Server) {
+    for name in ["worker-n1", "tmp-n1"] {
+        std::fs::create_dir(server.base().join(name)).unwrap();
+    }
+    for name in ["repositories", "keys", "token", "config.toml", "worker-n1", "tmp-n1"] {
+        give(&server.base().join(name));
     }
 }
 

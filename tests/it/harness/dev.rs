@@ -117,6 +117,11 @@ impl Dev {
         Some(Self { process, api, state, base })
     }
 
+    /// All that it has said besides its data.
+    pub(crate) fn said(&self) -> String {
+        self.process.stderr()
+    }
+
     /// A directory of the test's own, removed with the server.
     pub(crate) fn base(&self) -> &Path {
         self.base.path()

@@ -198,17 +198,23 @@ impl Server {
         worker
     }
 
-    /// A worker that runs as another account, to which its files must belong; only root can start one.
-    pub(crate) fn worker_as(&self, uid: u32, node: &str) -> Worker {
+    /// A worker that another program starts, as somebody else, to whom its files must belong.
+    pub(crate) fn worker_under(&self, prefix: &[&str], node: &str) -> Worker {
+        let mut worker = Worker { process: Daemon::start(&mut self.command_under(prefix, node, &[])) };
+        worker.process.said("the worker started", |_, log| log.contains("worker started").then_some(()));
+        worker
+    }
+
+    /// The command of such a worker, with further arguments.
+    pub(crate) fn command_under(&self, prefix: &[&str], node: &str, more: &[&str]) -> Command {
         // The way to the build may be closed to others.
         let program = self.base.path().join("conveyor");
         if !program.exists() {
             std::fs::copy(env!("CARGO_BIN_EXE_conveyor"), &program).unwrap();
         }
         let own = self.worker_command(node, node, &[]);
-        let mut command = Command::new("setpriv");
-        command.arg(format!("--reuid={uid}")).arg(format!("--regid={uid}")).arg("--clear-groups").arg(program);
-        command.args(own.get_args());
+        let mut command = Command::new(prefix[0]);
+        command.args(&prefix[1..]).arg(program).args(own.get_args()).args(more);
         for (name, value) in own.get_envs() {
             match value {
                 Some(value) => command.env(name, value),
@@ -217,9 +223,7 @@ impl Server {
         }
         // The one for all belongs to us.
         command.env("TMPDIR", self.base.path().join(format!("worker-{node}")));
-        let mut worker = Worker { process: Daemon::start(&mut command) };
-        worker.process.said("the worker started", |_, log| log.contains("worker started").then_some(()));
-        worker
+        command
     }
 
     /// A worker, also where it cannot start.

@@ -25,7 +25,7 @@ pub(crate) use http::{Answer, Http};
 pub(crate) use judge::{LARGEST_WHOLE_FILE, Mount};
 pub(crate) use noise::noise;
 pub(crate) use origin::{Origin, Page};
-pub(crate) use process::Daemon;
+pub(crate) use process::{Daemon, processes_with};
 pub(crate) use program::{Program, Run, bare};
 pub(crate) use rabbit::{PASSWORD, Rabbit, USER, no_rabbit, shared};
 pub(crate) use relay::Relay;

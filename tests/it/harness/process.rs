@@ -122,6 +122,16 @@ impl Drop for Daemon {
     }
 }
 
+/// Numbers of the processes whose arguments have a word.
+pub(crate) fn processes_with(word: &str) -> Vec<String> {
+    let has = |pid: &String| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(word))
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    pids.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).filter(has).collect()
+}
+
 fn gather(pipe: impl Read + Send + 'static) -> Text {
     let text = Text::default();
     let to = Arc::clone(&text);

@@ -43,6 +43,11 @@ impl Target {
         Self { bait: outside(&dev), dev, http, publishes }
     }
 
+    /// Whether this host has the means to isolate scripts.
+    fn isolates(&self) -> bool {
+        !self.dev.said().contains("cannot isolate scripts")
+    }
+
     /// Checks that nothing came of it all and that a good job is still published.
     #[track_caller]
     fn stays_unharmed(self) {

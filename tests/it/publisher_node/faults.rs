@@ -1,9 +1,11 @@
 //! What goes wrong around a publish.
 
+use std::process::Command;
+
 use conveyor::domain::job::state::StateKind;
 
 use super::node::Node;
-use crate::harness::until;
+use crate::harness::{Daemon, until};
 use crate::site::Setup;
 
 pub(super) fn a_persons_transaction_is_waited_for_and_never_touched(setup: Setup) {
@@ -28,6 +30,25 @@ pub(super) fn a_persons_transaction_is_waited_for_and_never_touched(setup: Setup
     node.all_succeed(&[id]);
     assert_eq!(node.site.published("by-hand").unwrap(), b"a person's");
     assert_eq!(node.site.published("jobs/file").unwrap(), b"a job's");
+    assert_eq!(node.site.batch_tags().len(), 1);
+    node.assert_clean();
+}
+
+/// A container, say, that was started while the repository was mounted: `cvmfs_server` would wait for it for ever, after the
+/// revision is there.
+pub(super) fn who_keeps_the_mounts_elsewhere_is_named_and_waited_for(setup: Setup) {
+    let Some(node) = Node::start(setup) else { return };
+    let mut holder = Command::new("unshare");
+    holder.args(["--mount", "--propagation", "private", "sh", "-c", "echo ready; exec sleep 100000"]);
+    let mut holder = Daemon::start(&mut holder);
+    holder.said("the name space is there", |stdout, _| stdout.contains("ready").then_some(()));
+    let _worker = node.worker();
+    let id = node.submit(node.file("/jobs", "file", "content"));
+    let reason = node.until_held_up(id);
+    assert!(reason.contains(&holder.id().to_string()), "process {} is not in: {reason}", holder.id());
+    assert!(node.site.batch_tags().is_empty());
+    holder.kill9();
+    node.all_succeed(&[id]);
     assert_eq!(node.site.batch_tags().len(), 1);
     node.assert_clean();
 }

@@ -1,6 +1,12 @@
 //! Workers that are killed.
 
+use std::time::{Duration, Instant};
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use super::node::Node;
+use crate::harness::until;
 use crate::site::Setup;
 
 /// Where a worker dies while all goes well, and where while it clears up after that.
@@ -26,6 +32,7 @@ const RECOVERY_POINTS: &[&str] = &[
 
 pub(super) fn a_worker_killed_at_any_point_publishes_once(setup: Setup) {
     let Some(node) = Node::start(setup) else { return };
+    let before = node.site.revision();
     let mut published = 0;
     for point in POINTS {
         let mut worker = node.worker_dying_at(point);
@@ -46,6 +53,7 @@ pub(super) fn a_worker_killed_at_any_point_publishes_once(setup: Setup) {
         published += 1;
         check(&node, id, point, published);
     }
+    assert_eq!(node.site.revision(), before + published as u64);
     node.assert_clean();
 }
 
@@ -78,5 +86,43 @@ pub(super) fn a_publish_that_stands_still_while_its_worker_dies_is_made_once(set
     assert_eq!(node.site.batch_tags().len(), 1);
     assert_eq!(node.site.revision(), before + 1);
     drop(worker);
+    node.assert_clean();
+}
+
+/// Every moment of a batch lasts some hundredths of a second, so that each is met sooner or later.
+pub(super) fn a_worker_or_publish_killed_at_any_moment_publishes_once(setup: Setup) {
+    const ROUNDS: usize = 15;
+    const LONGEST_MS: u64 = 1500;
+    let Some(node) = Node::start(setup) else { return };
+    let before = node.site.revision();
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut ids = Vec::new();
+    for round in 0..ROUNDS {
+        let mut worker = node.worker();
+        worker.said("the worker started", |_, log| log.contains("worker started").then_some(()));
+        ids.push(node.submit(node.file(&format!("/path-{round}"), "file", &round.to_string())));
+        let moment = Instant::now() + Duration::from_millis(random.random_range(0..LONGEST_MS));
+        until("the moment has come", || (Instant::now() >= moment).then_some(()));
+        match random.random_range(0..3) {
+            // The machine.
+            0 => {
+                worker.kill9();
+                node.site.kill_publishers();
+            }
+            // The worker alone: its publish goes on.
+            1 => worker.kill9(),
+            // The publish alone.
+            _ => node.site.kill_publishers(),
+        }
+    }
+    let _worker = node.worker();
+    node.all_succeed(&ids);
+    for round in 0..ROUNDS {
+        let published = node.site.published(&format!("path-{round}/file"));
+        assert_eq!(published.unwrap(), round.to_string().as_bytes());
+    }
+    let publishes = node.site.batch_tags().len();
+    assert!(publishes <= ROUNDS, "{publishes} publishes of {ROUNDS} jobs");
+    assert_eq!(node.site.revision(), before + publishes as u64);
     node.assert_clean();
 }

@@ -49,7 +49,9 @@ scenarios! {
         many_small_jobs_are_published_once_each,
         a_persons_transaction_is_waited_for_and_never_touched,
         a_worker_killed_at_any_point_publishes_once,
+        a_worker_or_publish_killed_at_any_moment_publishes_once,
         a_publish_that_stands_still_while_its_worker_dies_is_made_once,
+        who_keeps_the_mounts_elsewhere_is_named_and_waited_for,
         a_web_server_that_is_down_is_waited_for,
         an_expired_whitelist_fails_the_job_and_publishes_nothing;
     gateway:

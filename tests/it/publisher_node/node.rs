@@ -121,8 +121,10 @@ impl Node {
         let tags = self.site.batch_tags();
         let mut roots: Vec<_> = tags.iter().map(|tag| tag.root_hash.to_string()).collect();
         let mut revisions: Vec<_> = tags.iter().map(|tag| tag.revision).collect();
-        (roots.sort(), revisions.sort_unstable());
-        (roots.dedup(), revisions.dedup());
+        roots.sort();
+        roots.dedup();
+        revisions.sort_unstable();
+        revisions.dedup();
         assert_eq!((roots.len(), revisions.len()), (tags.len(), tags.len()), "{tags:?}");
         // Who publishes next finds the node in order.
         self.site.good(&["transaction", &self.site.name]);

@@ -379,6 +379,10 @@ impl Drop for Site {
             self.run(&["abort", "-f", &self.name]);
         }
         self.run(&["rmfs", "-f", &self.name]);
+        if self.setup.real && self.setup.gateway {
+            // The publisher is not who owns it there.
+            let _ = fs::remove_dir_all(&self.storage);
+        }
     }
 }
 

@@ -116,9 +116,10 @@ fn what_cannot_be_is_refused() {
     assert!(why(union.link(&path("l"), &path(""))).contains("which is no regular file here"));
     assert!(why(put(&mut union, ".cvmfscatalog", &EntryKind::Directory, b"")).contains("nested catalog"));
     assert!(why(put(&mut union, "l", &EntryKind::Symlink { target: vec![] }, b"")).contains("1 to 4095"));
-    let whiteout = EntryKind::CharacterDevice { major: 0, minor: 0 };
+    let device = |major, minor| EntryKind::CharacterDevice { major, minor };
+    assert!(why(put(&mut union, "null", &device(0, 0), b"")).contains("0:0"));
     if !nix::unistd::geteuid().is_root() {
-        assert!(why(put(&mut union, "null", &whiteout, b"")).contains("root"));
+        assert!(why(put(&mut union, "null", &device(1, 3), b"")).contains("only root"));
     }
     let mut many = meta(0o644);
     many.attributes.insert(b"user.x".to_vec(), vec![0; 256]);

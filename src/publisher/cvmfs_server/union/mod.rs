@@ -229,6 +229,10 @@ impl Union {
         {
             return Err(conflict(path, "the target of a symbolic link must have 1 to 4095 bytes, none of them NUL"));
         }
+        if *kind == (EntryKind::CharacterDevice { major: 0, minor: 0 }) {
+            // Anybody may make one.
+            return Err(conflict(path, "a device of number 0:0 stands for a removed file in an overlay"));
+        }
         if self.keeps_attributes {
             let mut packed = Xattrs::new();
             for (name, value) in &meta.attributes {

@@ -74,9 +74,7 @@ impl Union {
         device: libc::dev_t,
     ) -> Result<(), PublisherError> {
         mknodat(parent, name, kind, Mode::S_IRUSR | Mode::S_IWUSR, device).map_err(|error| match error {
-            Errno::EPERM if kind != SFlag::S_IFIFO => {
-                conflict(path, "only root can make a device, and none of number 0:0")
-            }
+            Errno::EPERM if kind != SFlag::S_IFIFO => conflict(path, "only root can make a device"),
             error => failed(path, "make")(error),
         })?;
         self.finish_special(parent, name, path, meta, Some(meta.mode & 0o7777))
