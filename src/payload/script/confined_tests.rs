@@ -189,7 +189,9 @@ async fn a_script_holds_no_mount_but_its_own() {
     holds_its_own_mount_only(mounts.clone(), own.0.clone()).await;
     // The same without root, which cannot unmount what it was given.
     let program = base.path().join("test");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // By another process: a child of another test, forked meanwhile, would keep the file open for writing.
+    let copied = std::process::Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
+    assert!(copied.unwrap().success());
     let place = base.path().join("tmp");
     std::fs::create_dir(&place).unwrap();
     std::fs::set_permissions(&place, PermissionsExt::from_mode(0o777)).unwrap();

@@ -31,6 +31,7 @@ fn the_demo_publishes_three_jobs_and_shows_the_one_that_fails() {
     let tagged: BTreeSet<u64> = lines.iter().filter(is_job).filter_map(|line| line["revision"].as_u64()).collect();
     let succeeded = lines.iter().filter_map(|line| line["status"]["revision"].as_u64()).collect::<BTreeSet<_>>();
     assert_eq!(failed, 1, "{}", run.stdout);
-    // Jobs that were ready at the same time may share a revision; the last needs the first.
-    assert!(succeeded.len() >= 2 && succeeded.is_subset(&tagged) && tagged.len() >= 4, "{}", run.stdout);
+    // Jobs that were ready at the same time may share a revision, and what is there already makes none; the last needs the
+    // first.
+    assert!(succeeded.len() >= 2 && succeeded.is_subset(&tagged) && tagged.len() >= 3, "{}", run.stdout);
 }
