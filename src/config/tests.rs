@@ -107,6 +107,23 @@ fn a_setting_that_cannot_be_is_named() {
 }
 
 #[test]
+fn isolation_is_preferred_and_secrets_that_are_named_are_hidden() {
+    let worker = |text: &str| parse(text).unwrap().worker(&WorkerFlags::default());
+    let plain = worker("").unwrap();
+    assert_eq!(plain.isolation, Isolation::Preferred);
+    assert!(plain.secrets.contains(&"/var/lib/conveyor".into()), "{:?}", plain.secrets);
+    assert_eq!(worker("[worker]\nisolation = \"required\"").unwrap().isolation, Isolation::Required);
+    let error = worker("[worker]\nisolation = \"none\"").unwrap_err().to_string();
+    assert!(error.starts_with("[worker] isolation is \"none\""), "{error}");
+    let token = token_file(0o600);
+    let text = format!("[server]\nstate_dir = \"/s\"\ntokens = [\"/t\"]\n[worker]\ntoken_file = {:?}", token.path());
+    let secrets = worker(&text).unwrap().secrets;
+    for secret in [Path::new("/s"), Path::new("/t"), token.path()] {
+        assert!(secrets.contains(&secret.to_owned()), "{secret:?} of {secrets:?}");
+    }
+}
+
+#[test]
 fn a_flag_beats_the_environment_and_that_the_file_and_that_the_default() {
     let variables = [("CONVEYOR_URL", "http://variable"), ("CONVEYOR_TOKEN", "variable")];
     let flags = ClientFlags { url: Some("http://flag".into()), token_file: None };

@@ -144,7 +144,7 @@ fn expiry_warning(
 fn many_tags(repository: &RepositoryName, tags: Option<u64>) -> Option<String> {
     let tags = tags.filter(|tags| *tags >= MANY_TAGS)?;
     Some(format!(
-        "{repository} has {tags} named tags, and CernVM-FS is made for fewer than 50; where its storage is: conveyor tags prune {repository}"
+        "{repository} has {tags} named tags, and CernVM-FS is made for fewer than 50; where its storage is: conveyor repository tag {repository} prune"
     ))
 }
 

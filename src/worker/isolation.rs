@@ -34,6 +34,12 @@ impl WorkerSettings {
         }
     }
 
+    /// What of a workspace must be given to the account that writes there: a copy. What everybody sees belongs to somebody
+    /// already, and a new owner would copy each file of the repository up.
+    pub(super) fn to_give(workspace: &Workspace) -> Option<&Path> {
+        Some(workspace.root.as_path()).filter(|_| workspace.live.is_none())
+    }
+
     /// Whom a script in this workspace runs as; the worker's own account where there is none. What everybody on this machine
     /// sees belongs to somebody, and the script is that one, but never root.
     pub(super) fn account(&self, workspace: &Workspace) -> Option<Account> {
@@ -116,4 +122,63 @@ pub async fn try_isolation(temp_dir: &Path, run_as: Option<Account>) -> Result<(
 fn io_of(program: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> ScriptError {
     let program = program.to_owned();
     move |source| ScriptError::Io { what, program, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::fetch::FetchLimits;
+
+    const NOBODY: Account = Account { uid: 65534, gid: 65533 };
+
+    fn settings() -> WorkerSettings {
+        WorkerSettings {
+            node: "n".into(),
+            fleet: "f".into(),
+            slots: 1,
+            state_dir: "/state".into(),
+            temp_dir: "/temp".into(),
+            run_as: Some(NOBODY),
+            isolation_required: false,
+            hidden: vec!["/etc/token".into()],
+            fetch: FetchLimits::default(),
+            broker: None,
+            repositories: None,
+            drain_timeout: Duration::ZERO,
+            whitelist_warning_days: 1,
+            once: None,
+        }
+    }
+
+    fn workspace(live: Option<Owner>) -> Workspace {
+        Workspace {
+            root: "/cvmfs/a".into(),
+            writable: "/cvmfs/a/apps".into(),
+            secret: vec!["/spool".into()],
+            mounts: vec!["/mounts".into()],
+            live,
+        }
+    }
+
+    #[test]
+    fn a_script_in_a_live_repository_runs_as_its_owner_and_never_as_root() {
+        let of = |live| settings().account(&workspace(live));
+        assert_eq!(of(None), Some(NOBODY));
+        assert_eq!(of(Some(Owner { uid: 7, gid: 8 })), Some(Account { uid: 7, gid: 8 }));
+        assert_eq!(of(Some(Owner { uid: 0, gid: 0 })), Some(NOBODY));
+    }
+
+    #[test]
+    fn only_a_copy_is_given_away() {
+        assert_eq!(WorkerSettings::to_give(&workspace(None)), Some(Path::new("/cvmfs/a")));
+        assert_eq!(WorkerSettings::to_give(&workspace(Some(Owner { uid: 7, gid: 8 }))), None);
+    }
+
+    #[test]
+    fn the_worker_s_own_directories_are_hidden_with_the_publisher_s() {
+        let confinement = settings().confinement(&workspace(None));
+        let hidden: Vec<_> = ["/spool", "/etc/token", "/state", "/temp"].map(PathBuf::from).into();
+        assert_eq!((confinement.hidden, confinement.writable), (hidden, PathBuf::from("/cvmfs/a/apps")));
+        assert!(confinement.mounts.contains(&PathBuf::from("/mounts")));
+    }
 }

@@ -15,7 +15,7 @@ use super::batch::Ending;
 use super::failure::{chain, failed, outcome};
 use super::held::Stop;
 use super::log::AttemptLog;
-use super::{Account, Worker, revert, source};
+use super::{Account, Worker, WorkerSettings, revert, source};
 use crate::domain::ids::BatchId;
 use crate::domain::job::spec::{Payload, Publish};
 use crate::domain::outcome::Outcome;
@@ -278,9 +278,7 @@ async fn run_script(
         std::fs::create_dir(&home).map_err(io)?;
         let workspace = transaction.check_out()?;
         let run_as = settings.account(&workspace);
-        // What everybody sees belongs to somebody already, and a new owner would copy each file up.
-        let copy = Some(&workspace.root).filter(|_| workspace.live.is_none());
-        for tree in [&program, &home].into_iter().chain(copy) {
+        for tree in [program.as_path(), &home].into_iter().chain(WorkerSettings::to_give(&workspace)) {
             give_tree(tree, run_as).map_err(io)?;
         }
         Ok((transaction, workspace, run_as))

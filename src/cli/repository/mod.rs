@@ -6,6 +6,7 @@ mod create;
 mod diff;
 mod gc;
 mod hold;
+mod prune;
 mod rollback;
 mod service;
 mod show;

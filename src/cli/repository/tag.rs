@@ -46,6 +46,8 @@ pub(in crate::cli) enum Action {
         #[arg(value_name = "TAG", required = true)]
         tags: Vec<String>,
     },
+    /// Remove the old tags of batches; where cvmfs_server alone publishes, through it
+    Prune(super::prune::PruneArgs),
     /// List them, the newest revision first
     List,
 }
@@ -63,6 +65,10 @@ pub(super) fn run(args: TagArgs, context: &Context) -> anyhow::Result<()> {
             let names: Vec<_> = tags.iter().map(String::as_str).collect();
             let removed = stratum0.remove_tags(lock(&stratum0)?, &names, now());
             removed.with_context(|| format!("cannot remove tags from {}", stratum0.name()))?
+        }
+        Action::Prune(prune) => {
+            let pruned = super::prune::run(&prune, &stratum0);
+            pruned.with_context(|| format!("cannot prune the tags of {}", stratum0.name()))?
         }
         Action::List => {
             let read = || stratum0.reader(Expiry::Ignore)?.tags();

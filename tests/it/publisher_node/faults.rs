@@ -71,18 +71,17 @@ pub(super) fn a_web_server_that_is_down_is_waited_for(setup: Setup) {
     node.assert_clean();
 }
 
-pub(super) fn an_expired_whitelist_fails_the_job_and_publishes_nothing(setup: Setup) {
+pub(super) fn an_expired_whitelist_is_waited_for_and_publishes_nothing(setup: Setup) {
     let Some(node) = Node::start(setup) else { return };
     let before = node.site.revision();
     node.site.expire_whitelist(true);
     let _worker = node.worker();
-    let mut spec = node.file("/jobs", "file", "content");
-    spec.attempts = 1;
-    let failure = node.fail(spec);
-    assert!(failure.message.contains("whitelist"), "{failure:?}");
+    let id = node.submit(node.file("/jobs", "file", "content"));
+    let reason = node.until_held_up(id);
+    assert!(reason.contains("whitelist") && reason.contains("resign"), "{reason}");
     assert_eq!(node.site.revision(), before);
     node.site.expire_whitelist(false);
-    node.publish(node.file("/jobs", "file", "content"));
+    node.all_succeed(&[id]);
     node.assert_clean();
 }
 

@@ -53,7 +53,7 @@ scenarios! {
         a_publish_that_stands_still_while_its_worker_dies_is_made_once,
         who_keeps_the_mounts_elsewhere_is_named_and_waited_for,
         a_web_server_that_is_down_is_waited_for,
-        an_expired_whitelist_fails_the_job_and_publishes_nothing;
+        an_expired_whitelist_is_waited_for_and_publishes_nothing;
     gateway:
         a_gateway_that_is_down_is_waited_for,
         a_payload_that_does_not_arrive_is_sent_again,
