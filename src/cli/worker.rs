@@ -7,14 +7,13 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::context::Context;
-use super::failure::{NOTHING_CAME, tell};
+use super::failure::{NOTHING_CAME, Usage, tell};
 use super::{serving, worker_check, worker_control, working};
 use crate::config::WorkerFlags;
 use crate::worker::{Ended, Once};
 
 /// Arguments of `conveyor worker`.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct WorkerArgs {
     /// Speak to the worker that runs here, instead of running one
     #[command(subcommand)]
@@ -59,6 +58,14 @@ enum WorkerAction {
 }
 
 impl WorkerArgs {
+    /// Whether any flag was given.
+    fn is_said(&self) -> bool {
+        let texts = self.worker_name.is_some() || self.fleet.is_some();
+        let paths = self.temp_dir.is_some() || self.state_dir.is_some();
+        let numbers = self.job_retries.is_some() || self.slots.is_some() || self.wait.is_some();
+        texts || paths || numbers || self.once
+    }
+
     /// Whether this runs a worker.
     pub(super) fn is_daemon(&self) -> bool {
         self.action.is_none()
@@ -81,7 +88,13 @@ impl WorkerArgs {
 
 /// Runs the worker until it is told to stop, or speaks to the one that runs.
 pub(super) async fn run(mut args: WorkerArgs, context: &Context) -> anyhow::Result<ExitCode> {
-    match args.action.take() {
+    let action = args.action.take();
+    if !matches!(action, None | Some(WorkerAction::Check(_))) && args.is_said() {
+        let what = "these flags are those of a worker that is started, and this command speaks to one that runs";
+        let hint = "put --state-dir behind the command: conveyor worker status --state-dir DIR";
+        return Err(Usage::new(what).with_hint(hint).into());
+    }
+    match action {
         Some(WorkerAction::Status(args)) => return worker_control::status(args, context).await,
         Some(WorkerAction::Drain(args)) => return worker_control::drain(args, context).await,
         Some(WorkerAction::Resume(args)) => return worker_control::resume(args, context).await,

@@ -29,7 +29,7 @@ fn revisions(jobs: &[JobView]) -> BTreeSet<u64> {
 #[test]
 fn what_queues_while_a_publish_runs_is_the_next_publish() {
     let server = Server::start_batching();
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let first = server.submit(script(&server, "/first", &gate.script()));
     let _worker = server.worker("one");
     gate.until_runs(1);
@@ -78,7 +78,7 @@ fn each_script_sees_what_came_before_it_and_writes_within_its_own_path_only() {
 #[test]
 fn cancelling_one_of_a_batch_that_is_staged_gives_the_others_back() {
     let server = Server::start_batching();
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let held = server.submit(script(&server, "/x", &gate.script()));
     let others: Vec<_> = (0..3).map(|n| server.submit(script(&server, "/x", &format!("echo x >x/{n}")))).collect();
     let _worker = server.worker("one");
@@ -94,7 +94,7 @@ fn cancelling_one_of_a_batch_that_is_staged_gives_the_others_back() {
 #[test]
 fn a_worker_that_is_killed_in_mid_batch_costs_nothing_but_time() {
     let server = Server::start_batching();
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let ids: Vec<_> =
         (0..5).map(|n| server.submit(script(&server, "/x", &format!("{}\necho {n} >>x/{n}", gate.script())))).collect();
     let mut worker = server.worker("one");

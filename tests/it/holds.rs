@@ -39,7 +39,7 @@ fn a_pause_is_shown_everywhere_outlives_the_server_and_is_ended() {
 #[test]
 fn a_command_has_the_repository_for_itself() {
     let server = Server::start();
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let worker = server.worker("one");
     let running = server.submit(job(REPOSITORY, "/x", server.script(&gate.script())));
     gate.until_runs(1);

@@ -36,7 +36,7 @@ fn a_worker_whose_node_has_a_later_one_ends() {
 fn the_workers_of_a_fleet_share_its_jobs() {
     let server = Server::start();
     let _workers = [server.worker("one"), server.worker("two")];
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let jobs = [REPOSITORY, OTHER].map(|repository| server.submit(gated(&server, &gate, repository)));
     // With one slot each, both run at the same time only if each worker has one.
     gate.until_runs(2);
@@ -54,7 +54,7 @@ fn the_workers_of_a_fleet_share_its_jobs() {
 fn the_job_of_a_worker_that_was_killed_is_published_exactly_once() {
     let server = Server::start();
     let mut worker = server.worker("one");
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let id = server.submit(gated(&server, &gate, REPOSITORY));
     gate.until_runs(1);
     worker.kill9();
@@ -71,7 +71,7 @@ fn the_job_of_a_worker_that_was_killed_is_published_exactly_once() {
 fn a_server_that_was_killed_does_not_stop_what_runs() {
     let mut server = Server::start();
     let _worker = server.worker("one");
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let id = server.submit(gated(&server, &gate, REPOSITORY));
     gate.until_runs(1);
     server.crash_and_restart();

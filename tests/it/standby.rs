@@ -62,7 +62,7 @@ fn a_second_server_stands_by_and_says_so() {
 fn a_standby_takes_over_from_a_leader_that_is_killed_in_the_middle_of_jobs() {
     let Pair { mut server, standby, at, port, address } = Pair::start();
     let _worker = server.worker("one");
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let script = || server.script(&format!("{}\necho once >>x/x", gate.script()));
     let jobs: Vec<_> = (0..4).map(|_| server.submit(job(REPOSITORY, "/x", script()))).collect();
     gate.until_runs(1);
@@ -120,7 +120,7 @@ fn the_leader_of_before_comes_back_as_the_standby() {
 fn a_leader_that_stands_still_is_not_dead() {
     let Pair { mut server, standby, at, port, address } = Pair::start();
     let _worker = server.worker("one");
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let script = server.script(&format!("{}\necho once >>x/x", gate.script()));
     let mut spec = job(REPOSITORY, "/x", script);
     // The worker begins no publish while it has not heard of the server for long: that is a failed attempt.

@@ -38,7 +38,7 @@ pub(super) enum GatewayCommand {
 /// Which gateways.
 #[derive(Debug, Args)]
 pub(super) struct Where {
-    /// The gateway, such as http://gateway.example.org:4929/api/v1 [default: those of this node's repositories]
+    /// The gateway, such as `http://gateway.example.org:4929/api/v1` [default: those of this node's repositories]
     #[arg(long, value_name = "URL")]
     gateway: Option<String>,
     /// Where cvmfs_server keeps its configuration and keys

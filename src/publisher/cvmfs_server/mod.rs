@@ -8,10 +8,10 @@
 //!                                   └── abort -f ◄────┴── fence: our processes end, our lease is dropped
 //! ```
 //!
-//! * What became of a publish is read from manifest and history ([`site`]), never from exit codes ([`refusal`] is advice).
-//! * A transaction is ended only where the journal shows that it is ours ([`settle`]); any other one makes jobs wait.
+//! * What became of a publish is read from manifest and history (`site`), never from exit codes (`refusal` is advice).
+//! * A transaction is ended only where the journal shows that it is ours (`settle`); any other one makes jobs wait.
 //! * Its mount is used for staging only. After a publish it may show the revision before.
-//! * No value of a user reaches a command line ([`words`]).
+//! * No value of a user reaches a command line (`words`).
 
 mod check;
 mod command;

@@ -29,7 +29,7 @@ fn a_job_waits_for_the_first_worker(server: Server) {
 
 fn workers_share(server: Server) {
     let _workers = [server.worker("one"), server.worker("two")];
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let jobs = [REPOSITORY, OTHER].map(|repository| server.submit(gated(&server, &gate, repository)));
     gate.until_runs(2);
     let mut nodes = jobs.map(|id| match server.view(id).status {
@@ -44,7 +44,7 @@ fn workers_share(server: Server) {
 
 fn a_killed_worker_publishes_once(server: Server) {
     let mut worker = server.worker("one");
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let id = server.submit(gated(&server, &gate, REPOSITORY));
     gate.until_runs(1);
     worker.kill9();
@@ -59,7 +59,7 @@ fn a_killed_worker_publishes_once(server: Server) {
 
 fn a_killed_server_stops_nothing(mut server: Server) {
     let _worker = server.worker("one");
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let id = server.submit(gated(&server, &gate, REPOSITORY));
     gate.until_runs(1);
     let behind = server.submit(job(REPOSITORY, "/x", server.script("echo y >>x/x")));

@@ -7,7 +7,7 @@ use crate::harness::{Dev, Gate, REPOSITORY, job};
 #[test]
 fn a_running_script_is_cancelled_and_nothing_of_it_is_published() {
     let dev = Dev::start();
-    let gate = Gate::new(dev.base());
+    let gate = Gate::new();
     let id = dev.submit(job(REPOSITORY, "/x", dev.script(&format!("echo x >x/x\necho $$ >>pid\n{}", gate.script()))));
     gate.until_runs(1);
     let run = dev.program().good(&["cancel", &id.to_string()]);
@@ -25,7 +25,7 @@ fn a_running_script_is_cancelled_and_nothing_of_it_is_published() {
 #[test]
 fn a_waiting_job_is_cancelled_at_once_and_those_behind_it_are_skipped() {
     let dev = Dev::start();
-    let gate = Gate::new(dev.base());
+    let gate = Gate::new();
     let first = dev.submit(job(REPOSITORY, "/x", dev.script(&format!("mkdir -p x\n{}", gate.script()))));
     let behind = |id: &str| dev.program().good(&["submit", "-r", REPOSITORY, "-p", "", "-d", id]).job_id();
     let second = behind(&first.to_string());
@@ -57,7 +57,7 @@ fn a_failed_job_is_tried_again_with_those_that_were_skipped_because_of_it() {
 #[test]
 fn a_failing_job_is_tried_as_often_as_it_says() {
     let dev = Dev::start();
-    let gate = Gate::new(dev.base());
+    let gate = Gate::new();
     gate.open();
     let path = dev.base().join("flaky");
     std::fs::write(&path, format!("#!/bin/sh\nset -e\nmkdir -p x\n{}\n[ $CONVEYOR_ATTEMPT = 3 ]\n", gate.script()))

@@ -63,7 +63,7 @@ fn an_unknown_job_is_named_and_the_known_ones_are_shown() {
 #[test]
 fn a_log_is_followed_to_the_end_of_its_job() {
     let dev = Dev::start();
-    let gate = Gate::new(dev.base());
+    let gate = Gate::new();
     let text = format!("echo before\n{}\necho after; mkdir -p x", gate.script());
     let id = dev.submit(job(REPOSITORY, "/x", dev.script(&text)));
     let mut follow = Daemon::start(&mut dev.program().command(&["logs", "--follow", &id.to_string()]));

@@ -38,7 +38,7 @@ fn what_a_tarball_holds_is_counted() {
 #[test]
 fn a_script_has_staged_nothing_while_it_runs() {
     let dev = Dev::start();
-    let gate = Gate::new(dev.base());
+    let gate = Gate::new();
     let text = format!("mkdir -p x; echo 12345 >x/file\n{}", gate.script());
     let id = dev.submit(job(REPOSITORY, "/x", dev.script(&text)));
     let progress =

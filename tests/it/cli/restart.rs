@@ -7,7 +7,7 @@ use crate::harness::{Daemon, Dev, Gate, REPOSITORY, job};
 #[test]
 fn a_restart_keeps_everything_and_waiting_goes_on() {
     let mut dev = Dev::start();
-    let gate = Gate::new(dev.base());
+    let gate = Gate::new();
     let done = dev.program().good(&["submit", "-r", REPOSITORY, "-p", "", "--label", "a=b", "-w"]).job_id();
     let failed = dev.submit(job(REPOSITORY, "/x", dev.script("echo the reason; exit 1")));
     dev.ended(failed);

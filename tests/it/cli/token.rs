@@ -73,7 +73,7 @@ fn each_role_does_its_work_and_no_more_until_it_is_revoked() {
     assert!(run_as(&server, &shift, &["retry", &others]).stderr.contains("not_retryable"));
 
     // Revoked at once: calls, and streams that are open.
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let stays = server.base().join("stays");
     std::fs::write(&stays, format!("#!/bin/sh\n{}\n", gate.script())).unwrap();
     let stays = ["submit", "-r", REPOSITORY, "--script", stays.to_str().unwrap(), "--wait"];

@@ -52,7 +52,7 @@ fn a_dependency_that_nobody_knows_is_refused_and_one_that_waits_holds_up_nobody(
     assert_eq!((refused.status(), refused.code()), (Some(422), Some("unknown_dependency")), "{refused:?}");
 
     let _worker = server.worker("one");
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let first = server.submit(job(OTHER, "/x", server.script(&format!("{}\necho x >x/x", gate.script()))));
     let waiting: Vec<_> = (0..4).map(|_| server.submit(behind(first))).collect();
     gate.until_runs(1);
@@ -97,7 +97,7 @@ fn a_job_that_outlasts_the_brokers_patience_runs_once() {
     let rabbit = Rabbit::start_with("[{rabbit, [{consumer_timeout, 15000}, {channel_tick_interval, 1000}]}].");
     let server = server(rabbit.port(), &rabbit.vhost());
     let _workers = [server.worker("one"), server.worker("two")];
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let id = server.submit(job(REPOSITORY, "/x", server.script(&format!("{}\necho once >>x/x", gate.script()))));
     gate.until_runs(1);
     let began = std::time::Instant::now();

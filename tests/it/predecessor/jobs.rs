@@ -82,7 +82,7 @@ fn waiting_has_an_end_however_much_happens() {
 fn a_worker_that_is_told_to_stop_leaves_nothing_open() {
     let server = Server::start();
     let mut worker = server.worker("one");
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let id = server.submit(job(REPOSITORY, "/x", server.script(&format!("{}\necho x >x/x", gate.script()))));
     gate.until_runs(1);
     // The first signal lets it finish what it has, the second does not.

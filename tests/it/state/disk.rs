@@ -77,7 +77,7 @@ fn a_job_whose_log_finds_no_room_ends_and_is_published_once_there_is_some() {
         missing("small-disk", Some("only root can mount a small file system in a namespace of its own".into()));
         return;
     };
-    let gate = crate::harness::Gate::new(dev.base());
+    let gate = crate::harness::Gate::new();
     // What does not compress.
     let talk = format!("{}\nhead -c 3000000 /dev/urandom | base64\necho x >x/x", gate.script());
     let id = dev.submit(job(REPOSITORY, "/x", dev.script(&talk)));

@@ -25,7 +25,7 @@ fn a_worker_that_an_operator_drains_stays_alive_and_takes_nothing_until_it_is_re
     let server = server(60);
     let mut one = server.worker_of_slots("one", 2);
     let idle = until_shown(&server, "one", "idle");
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let runs = gated(&server, &gate, REPOSITORY);
     gate.until_runs(1);
     let status = good(&server, "one", "status", &[]);
@@ -71,7 +71,7 @@ fn a_worker_that_an_operator_drains_stays_alive_and_takes_nothing_until_it_is_re
 fn a_worker_that_ends_says_so_and_cannot_be_resumed() {
     let server = server(600);
     let mut one = server.worker("one");
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let runs = gated(&server, &gate, REPOSITORY);
     gate.until_runs(1);
     one.signal();

@@ -40,7 +40,7 @@ fn slots_run_batches_of_different_repositories_at_once_and_all_of_it_is_shown() 
     assert_eq!((&idle["fleet"], &idle["publisher"]), (&json!("default"), &json!("native")));
     assert_eq!(idle["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(idle["repositories"], json!([OTHER, REPOSITORY]));
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let jobs = [REPOSITORY, OTHER].map(|repository| gated(&server, &gate, repository));
     gate.until_runs(2);
     let busy = until("two batches are held, and a slot is free", || {
@@ -80,7 +80,7 @@ fn a_repository_that_nobody_serves_is_told_and_waits_for_a_worker_that_does() {
 fn a_worker_that_drains_finishes_what_it_has_and_takes_no_more() {
     let server = server(600);
     let mut one = server.worker("one");
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let runs = gated(&server, &gate, REPOSITORY);
     gate.until_runs(1);
     one.signal();
@@ -100,7 +100,7 @@ fn a_worker_that_drains_finishes_what_it_has_and_takes_no_more() {
 fn what_is_not_finished_in_time_is_given_back() {
     let server = server(1);
     let mut one = server.worker("one");
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let id = gated(&server, &gate, REPOSITORY);
     gate.until_runs(1);
     one.signal();
@@ -116,7 +116,7 @@ fn what_is_not_finished_in_time_is_given_back() {
 fn a_second_signal_gives_back_at_once() {
     let server = server(600);
     let mut one = server.worker("one");
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let id = gated(&server, &gate, REPOSITORY);
     gate.until_runs(1);
     one.signal();
@@ -131,7 +131,7 @@ fn a_second_signal_gives_back_at_once() {
 fn a_server_that_is_gone_does_not_keep_a_worker_that_drains() {
     let mut server = server(1);
     let mut one = server.worker("one");
-    let gate = Gate::new(server.base());
+    let gate = Gate::new();
     let id = gated(&server, &gate, REPOSITORY);
     gate.until_runs(1);
     server.kill9();
