@@ -2,7 +2,8 @@
 //!
 //! Its answers are those of `rows.rs`, which were measured; locks, mounts, tags and revisions are real: the union directory
 //! is an overlay on a copy of the present revision, and a publish is made by the library's own writer, so that everything
-//! can be read over HTTP. It must be root, as the real one's helper is. It is called through a script that names its lab:
+//! can be read over HTTP. One thing it does otherwise on purpose: the child that outlives its shell makes the whole publish,
+//! where the real one's leaves the last steps to the shell. It must be root, as the real one's helper is. It is called through a script that names its lab:
 //!
 //! ```text
 //! #!/bin/sh

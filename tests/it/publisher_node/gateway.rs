@@ -45,6 +45,24 @@ pub(super) fn a_commit_whose_answer_is_lost_is_made_once(setup: Setup) {
     once_despite(setup, "POST /api/v1/leases/", Fault::LoseAnswer);
 }
 
+/// What it knows of leases stays; with a lease from before it commits nothing.
+pub(super) fn a_gateway_started_anew_before_the_commit_is_asked_again(setup: Setup) {
+    let Some(mut node) = Node::start(setup) else { return };
+    let before = node.site.revision();
+    let wire = node.wire.as_ref().unwrap();
+    wire.fail_at("POST /api/v1/leases/", Fault::Hold);
+    let _worker = node.worker();
+    let id = node.submit(node.file("/jobs", "file", "content"));
+    wire.until_happened();
+    node.site.gateway_down();
+    node.site.gateway_up();
+    wire.let_go();
+    node.all_succeed(&[id]);
+    assert_eq!(node.site.batch_tags().len(), 1);
+    assert_eq!(node.site.revision(), before + 1);
+    node.assert_clean();
+}
+
 pub(super) fn a_lease_that_expired_before_the_payload_is_taken_again(setup: Setup) {
     let Some(mut node) = Node::start(setup) else { return };
     node.site.set_lease_time(Duration::from_secs(3));

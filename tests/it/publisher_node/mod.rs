@@ -59,6 +59,7 @@ scenarios! {
         a_payload_that_does_not_arrive_is_sent_again,
         a_commit_that_does_not_arrive_is_made_once,
         a_commit_whose_answer_is_lost_is_made_once,
+        a_gateway_started_anew_before_the_commit_is_asked_again,
         a_lease_that_expired_before_the_payload_is_taken_again,
         two_workers_of_one_node_publish_everything_once;
 }

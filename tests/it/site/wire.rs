@@ -46,9 +46,8 @@ impl Wire {
                 if shared.plan.lock().unwrap().closed {
                     break;
                 }
-                let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { continue };
                 let shared = Arc::clone(&shared);
-                std::thread::spawn(move || pass(client, server, &shared));
+                std::thread::spawn(move || pass(client, target, &shared));
             }
         });
         Self { port, state }
@@ -86,11 +85,10 @@ impl Drop for Wire {
     }
 }
 
-fn pass(mut client: TcpStream, server: TcpStream, state: &State) {
-    let (mut to, back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+fn pass(mut client: TcpStream, target: u16, state: &State) {
     let lost = Arc::new(Mutex::new(false));
-    let lose = Arc::clone(&lost);
-    let answers = std::thread::spawn(move || copy(server, back, &lose));
+    let mut server: Option<TcpStream> = None;
+    let mut answers = None;
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = client.read(&mut buffer) {
         match state.meet(&buffer[..count]) {
@@ -98,14 +96,23 @@ fn pass(mut client: TcpStream, server: TcpStream, state: &State) {
             Some(Fault::LoseAnswer) => *lost.lock().unwrap() = true,
             Some(Fault::Hold) | None => {}
         }
-        if to.write_all(&buffer[..count]).is_err() {
+        // Only now: whoever is there when a request is let go is who gets it.
+        if server.is_none() {
+            let Ok(to) = TcpStream::connect(("127.0.0.1", target)) else { break };
+            let (from, back, lose) = (to.try_clone().unwrap(), client.try_clone().unwrap(), Arc::clone(&lost));
+            answers = Some(std::thread::spawn(move || copy(from, back, &lose)));
+            server = Some(to);
+        }
+        if server.as_mut().is_none_or(|to| to.write_all(&buffer[..count]).is_err()) {
             break;
         }
     }
-    if *lost.lock().unwrap() {
+    if let (true, Some(answers)) = (*lost.lock().unwrap(), answers) {
         let _ = answers.join();
     }
-    let _ = (client.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    for stream in [Some(client), server].into_iter().flatten() {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
 }
 
 fn copy(mut from: TcpStream, mut to: TcpStream, lost: &Mutex<bool>) {

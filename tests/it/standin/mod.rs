@@ -4,6 +4,7 @@
 mod arrange;
 #[path = "../../bin/standin_cvmfs_server/rows.rs"]
 mod rows;
+mod traps;
 
 use conveyor::publisher::cvmfs_server::{Refusal, Said, Subcommand};
 
