@@ -1,18 +1,22 @@
 //! Whether this node has what publishing by `cvmfs_server` needs, for the person who sets it up.
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use super::CvmfsServer;
 use super::site::Site;
 use crate::cvmfs::reader::Expiry;
+use crate::cvmfs::settings::Upstream;
 use crate::domain::names::RepositoryName;
 use crate::publisher::{Finding, Publisher, mounts};
 
 /// A whitelist that is good for less than this is worth a warning, in days.
 const SOON: i64 = 7;
+
+/// A file of a publish that is older was left by one that was killed.
+const OLD: Duration = Duration::from_secs(24 * 3600);
 
 /// All that is looked at.
 pub(super) fn check(publisher: &CvmfsServer, served: Option<&[RepositoryName]>) -> Vec<Finding> {
@@ -110,6 +114,9 @@ fn repository(publisher: &CvmfsServer, name: &RepositoryName) -> Finding {
         let text = format!("its whitelist expires in {days} days");
         return Finding::warning(what, text, format!("cvmfs_server resign {name}"));
     }
+    if let Some(orphans) = orphans(&site) {
+        return orphans;
+    }
     match site.gateway_answers(settings) {
         Err(error) => Finding::missing(what, super::describe(&error), "see that the gateway answers: conveyor leases"),
         Ok(by_gateway) => {
@@ -118,6 +125,23 @@ fn repository(publisher: &CvmfsServer, name: &RepositoryName) -> Finding {
             Finding::good(what, format!("published {way}, revision {revision}"))
         }
     }
+}
+
+/// What publishes that were killed have left in the storage: nobody ever removes it.
+fn orphans(site: &Site) -> Option<Finding> {
+    let Upstream::Local { storage } = &site.node.upstream else { return None };
+    let place = storage.join("data/txn");
+    let old = SystemTime::now().checked_sub(OLD)?;
+    let left = std::fs::read_dir(&place).ok()?.filter_map(|entry| entry.ok()?.metadata().ok());
+    let left = left.filter(|file| file.is_file() && file.modified().is_ok_and(|at| at < old));
+    let (files, bytes) = left.fold((0_u64, 0_u64), |(files, bytes), file| (files + 1, bytes + file.len()));
+    (files > 0).then(|| {
+        let text =
+            format!("{files} files of {bytes} bytes in {} are left of publishes that were killed", place.display());
+        let hint =
+            format!("while nothing is published: find {} -maxdepth 1 -type f -mtime +1 -delete", place.display());
+        Finding::warning(format!("repository {}", site.name), text, hint)
+    })
 }
 
 fn settle_holders(site: &Site) -> Result<Option<String>, String> {

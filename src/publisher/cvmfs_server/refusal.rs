@@ -64,6 +64,9 @@ pub enum Refusal {
     /// The gateway does not answer.
     #[error("the gateway does not answer")]
     GatewayDown,
+    /// The gateway gives no leases for it, as before a restart.
+    #[error("the gateway has the repository disabled")]
+    Disabled,
     /// The gateway does not know the key, or its secret is another.
     #[error("the gateway refuses the repository's key")]
     GatewayKeyRefused,
@@ -161,6 +164,7 @@ impl Refusal {
             ),
             (&["is already in use."], Self::TagUsed),
             (&["is expired", "expired whitelist"], Self::WhitelistExpired),
+            (&["repo_disabled"], Self::Disabled),
             (&["gateway key missing"], Self::GatewayKeyMissing),
             (&["invalid_hmac", "invalid_key", "cannot parse session token"], Self::GatewayKeyRefused),
             (&["invalid lease", "invalid_token", "lease_expired"], Self::LeaseOver),
@@ -220,6 +224,7 @@ impl Refusal {
             | Self::NoTransaction
             | Self::WebServerDown
             | Self::GatewayDown
+            | Self::Disabled
             | Self::LeaseOver
             | Self::ParentMissing
             | Self::InUse { .. }
@@ -241,7 +246,10 @@ impl Refusal {
 
     /// Tells whether somebody else's work is what we wait for, which is the fault of no job.
     pub fn is_busy(&self) -> bool {
-        matches!(self, Self::TransactionOpen | Self::PathBusy { .. } | Self::Publishing | Self::InUse { .. })
+        matches!(
+            self,
+            Self::TransactionOpen | Self::PathBusy { .. } | Self::Publishing | Self::InUse { .. } | Self::Disabled
+        )
     }
 
     /// A word for programs.
@@ -257,6 +265,7 @@ impl Refusal {
             Self::WhitelistExpired => "whitelist_expired",
             Self::WebServerDown => "web_server_down",
             Self::GatewayDown => "gateway_down",
+            Self::Disabled => "gateway_disabled",
             Self::GatewayKeyRefused => "gateway_key_refused",
             Self::GatewayKeyMissing => "gateway_key_missing",
             Self::LeaseOver => "lease_over",
@@ -284,6 +293,7 @@ impl Refusal {
             Self::WhitelistExpired => "sign it anew: cvmfs_server resign REPOSITORY",
             Self::WebServerDown => "see that the web server of the stratum 0 answers: CVMFS_STRATUM0 in server.conf",
             Self::GatewayDown => "see that the gateway answers: conveyor leases",
+            Self::Disabled => "enable it when the gateway is to serve again: conveyor gateway resume",
             Self::GatewayKeyRefused => "compare /etc/cvmfs/keys/REPOSITORY.gw with the gateway's key",
             Self::GatewayKeyMissing => "copy the gateway's key to /etc/cvmfs/keys/REPOSITORY.gw",
             Self::DiskFull { .. } => "make room for the spool directory and for the storage",

@@ -36,15 +36,12 @@ pub(super) fn settle(settings: &Settings, site: &Site, journal: &Journal) -> Res
 pub(super) fn fence(settings: &Settings, site: &Site, entry: &Entry) -> Result<(), PublisherError> {
     end_processes(site, &entry.key)?;
     crash::point("cvmfs-server.processes-ended");
-    let lease = match &entry.phase {
-        // It was perhaps taken, and not noted yet. Nothing was sent with it.
-        Phase::Opening => return Ok(()),
-        Phase::Open { lease, .. } | Phase::Publishing { lease, .. } => lease.as_ref(),
+    let Phase::Publishing { lease: Some(lease), .. } = &entry.phase else {
+        // Nothing was sent with the lease: `abort` drops it, and until then it is only in somebody's way.
+        return Ok(());
     };
-    if let Some(lease) = lease {
-        site.drop_lease(settings, lease)?;
-        crash::point("cvmfs-server.lease-dropped");
-    }
+    site.drop_lease(settings, lease)?;
+    crash::point("cvmfs-server.lease-dropped");
     Ok(())
 }
 
