@@ -8,7 +8,7 @@ use crate::harness::{Dev, Gate, REPOSITORY, job};
 fn a_running_script_is_cancelled_and_nothing_of_it_is_published() {
     let dev = Dev::start();
     let gate = Gate::new();
-    let id = dev.submit(job(REPOSITORY, "/x", dev.script(&format!("echo x >x/x\necho $$ >>pid\n{}", gate.script()))));
+    let id = dev.submit(job(REPOSITORY, "/x", dev.script(&format!("echo x >x/x\n{}", gate.script()))));
     gate.until_runs(1);
     let run = dev.program().good(&["cancel", &id.to_string()]);
     assert_eq!(run.job_id(), id);
