@@ -36,12 +36,12 @@ const CANCELLED: usize = 5;
 const LOOK: Duration = Duration::from_millis(20);
 /// Leases: of several repositories' paths some lie in others.
 const LEASES: [&str; 6] = ["/a", "/b", "/b/inner", "/c", "/d/deep/er", "/d"];
-/// Signs in a file outside, then takes its time.
-const SIGNING: &str = "echo run >>\"$4/$3\"\nsleep \"$5\"";
+/// Signs outside, then takes its time.
+const SIGNING: &str = "echo \"$3\" >>\"$4\"\nsleep \"$5\"";
 /// Signs, and fails.
-const FAILING: &str = "echo run >>\"$4/$3\"\nexit 1";
+const FAILING: &str = "echo \"$3\" >>\"$4\"\nexit 1";
 /// Signs, and fails the first time.
-const FLAKY: &str = "echo run >>\"$4/$3\"\n[ \"$(wc -l <\"$4/$3\")\" -gt 1 ] || exit 1";
+const FLAKY: &str = "echo \"$3\" >>\"$4\"\n[ \"$CONVEYOR_ATTEMPT\" -gt 1 ] || exit 1";
 /// What jobs may be tried, and for how many seconds: more than any outage lasts.
 const TRIED: (u32, u32) = (100, 900);
 
@@ -51,7 +51,8 @@ pub(super) struct Load {
     living: Living,
     stories: Arc<Stories>,
     random: ChaCha8Rng,
-    runs: PathBuf,
+    /// What scripts sign.
+    ledger: PathBuf,
     file: File,
     entries: Vec<Entry>,
     /// Files that nobody was asked to remove, each with the job that adds it.
@@ -70,13 +71,13 @@ pub(super) struct Asked {
 }
 
 impl Load {
-    pub(super) fn new(seed: u64, client: Client, stories: Arc<Stories>, runs: &Path, records: &Path) -> Self {
+    pub(super) fn new(seed: u64, client: Client, stories: Arc<Stories>, ledger: &Path, records: &Path) -> Self {
         Self {
             living: watch::channel(Some(client.clone())).1,
             client,
             stories,
             random: ChaCha8Rng::seed_from_u64(seed),
-            runs: runs.to_owned(),
+            ledger: ledger.to_owned(),
             file: File::create(records.join("ledger.jsonl")).unwrap(),
             entries: Vec::new(),
             files: Vec::new(),
@@ -130,7 +131,7 @@ impl Load {
         let repository = REPOSITORIES[number];
         let lease = LEASES[self.random.random_range(0..LEASES.len())];
         let pause = format!("{:.2}", self.random.random_range(0..SCRIPT_MS) as f64 / 1000.0);
-        let args = [self.runs.display().to_string(), pause];
+        let args = [self.ledger.display().to_string(), pause];
         let (attempts, timeout_s) = TRIED;
         match dice {
             0..40 => Planned::tarball(repository, lease),

@@ -66,7 +66,7 @@ impl Work {
         let (client, stories, stop) = (site.client(CALL), Arc::<Stories>::default(), Arc::<AtomicBool>::default());
         let (following, follower) = (Arc::clone(&stories), client.clone());
         runtime.spawn(async move { following.follow(follower).await });
-        let load = Load::new(seed, client.clone(), Arc::clone(&stories), &site.runs(), site.records());
+        let load = Load::new(seed, client.clone(), Arc::clone(&stories), &site.ledger().path(), site.records());
         let stopped = Arc::clone(&stop);
         let loading = runtime.spawn(async move { load.run(&stopped).await });
         Self { runtime, client, stories, stop, loading, chains: BTreeMap::new() }
@@ -162,9 +162,8 @@ fn faults_of_every_kind_lose_nothing_and_publish_nothing_twice() {
             println!("{:6.1} s: {number} faults, {accepted} jobs, {ended} ended", began.elapsed().as_secs_f64());
         }
     });
-    let runs = site.runs();
     let settled = work.settle(&mut site);
-    let report = Report::of(seed, began.elapsed(), &happened, &settled, &runs);
+    let report = Report::of(seed, began.elapsed(), &happened, &settled, &site.ledger().lines());
     println!("{}", serde_json::to_string_pretty(&report).unwrap());
     assert!(settled.wrong.is_empty(), "seed {seed}, {} wrong:\n{}", settled.wrong.len(), settled.wrong.join("\n"));
     let succeeded = settled.states.values().filter(|state| state.kind() == StateKind::Succeeded).count();

@@ -1,7 +1,6 @@
 //! What a run was like.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use conveyor::domain::job::state::JobState;
@@ -44,15 +43,15 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn of(seed: u64, time: Duration, happened: &[Happened], settled: &Settled, runs: &Path) -> Self {
+    pub(super) fn of(seed: u64, time: Duration, happened: &[Happened], settled: &Settled, signed: &[String]) -> Self {
         let heard = settled.stories.heard();
         let met = |happened: &&Happened| heard.publishing.iter().any(|publishing| is_met(happened, publishing));
         let between_by_kind = count(happened.iter().filter(met).map(|happened| kind(&happened.fault)));
         let kills = |target: Target| between_by_kind.get(&format!("kill {target}")).copied().unwrap_or(0);
-        let scripts: Vec<usize> = std::fs::read_dir(runs)
-            .unwrap()
-            .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap().lines().count())
-            .collect();
+        let mut runs: BTreeMap<&str, usize> = BTreeMap::new();
+        for job in signed {
+            *runs.entry(job).or_default() += 1;
+        }
         let mut times: Vec<i64> = heard
             .publishing
             .iter()
@@ -84,8 +83,8 @@ impl Report {
             revisions: revisions.collect(),
             shared: together.values().filter(|jobs| **jobs > 1).count(),
             most_jobs: together.values().max().copied().unwrap_or(0),
-            scripts: scripts.len(),
-            scripts_again: scripts.iter().filter(|runs| **runs > 1).count(),
+            scripts: runs.len(),
+            scripts_again: runs.values().filter(|runs| **runs > 1).count(),
             wrong: settled.wrong.len(),
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -14,7 +13,7 @@ use conveyor::domain::token::Token;
 use nix::sys::signal::Signal;
 
 use crate::broker::table;
-use crate::harness::{Daemon, OTHER, Program, REPOSITORY, Relay, Server, private};
+use crate::harness::{Daemon, Ledger, OTHER, Program, REPOSITORY, Relay, Server, private};
 
 /// A third, so that each worker can be at work.
 const THIRD: &str = "third.example.org";
@@ -66,6 +65,7 @@ pub(super) struct Site {
     programs: Vec<Program>,
     links: BTreeMap<Link, Relay>,
     records: PathBuf,
+    ledger: Ledger,
     wrong: Vec<String>,
 }
 
@@ -90,12 +90,10 @@ impl Site {
             links.insert(Link::WorkerToBroker(number), to_broker);
             links.insert(Link::WorkerToServer(number), Relay::to(port));
         }
-        let runs = server.base().join("runs");
-        std::fs::create_dir(&runs).unwrap();
-        std::fs::set_permissions(&runs, std::fs::Permissions::from_mode(0o777)).unwrap();
         let records = records.unwrap_or_else(|| server.base().join("records"));
         std::fs::create_dir_all(&records).unwrap();
-        let mut site = Self { workers: Vec::new(), server, programs, links, records, wrong: Vec::new() };
+        let mut site =
+            Self { workers: Vec::new(), server, programs, links, records, ledger: Ledger::new(), wrong: Vec::new() };
         site.workers = (0..NODES.len()).map(|number| site.launch_worker(number, None)).collect();
         site
     }
@@ -111,9 +109,9 @@ impl Site {
         self.server.base()
     }
 
-    /// Where every script that runs adds a line to a file of its job's name.
-    pub(super) fn runs(&self) -> PathBuf {
-        self.server.base().join("runs")
+    /// Where every script that runs adds a line with its job's name.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     pub(super) fn records(&self) -> &Path {
