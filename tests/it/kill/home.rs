@@ -81,7 +81,8 @@ fn copy(from: &Path, to: &Path) {
         if entry.file_type().is_dir() {
             std::fs::create_dir(&target).unwrap();
             std::fs::set_permissions(&target, entry.metadata().unwrap().permissions()).unwrap();
-        } else {
+        } else if entry.file_type().is_file() {
+            // A socket is made anew by whoever listens there.
             std::fs::copy(entry.path(), &target).unwrap();
         }
     }
