@@ -161,21 +161,28 @@ impl Publisher for CvmfsServer {
         let site = Site::load(&settings.config_dir, repository)?;
         let journal = Journal::of(&settings.state_dir, repository);
         let hold = self.hold(repository);
-        let entry = settle::entry(&site, &journal)?;
-        match entry.filter(|entry| entry.key == key) {
+        let entry = settle::entry(&site, &journal)?.filter(|entry| entry.key == key);
+        match &entry {
             // The transaction is that of a batch which runs now.
             Some(_) if hold.is_none() => {
                 let holder = "this batch, which still runs here".into();
                 return Err(PublisherError::Busy { repository: repository.clone(), holder });
             }
-            Some(entry) => settle::fence(settings, &site, &entry)?,
+            Some(entry) => settle::fence(settings, &site, entry)?,
             // An entry is forgotten only behind its fence, or was never made; its processes may have outlived that.
             None => settle::end_processes(&site, key)?,
         }
         let found = site.look(settings.mark, key)?;
+        if let (None, Some(entry)) = (&found, &entry) {
+            settle::refuse_contradiction(&site, &journal, entry)?;
+        }
         if hold.is_some() {
             // What became of the batch is known; what cannot be cleaned up is the node's fault, and tried again.
-            self.node.note(repository, settle::clean(settings, &site, &journal));
+            let tidied = match entry {
+                Some(_) => settle::clean(settings, &site, &journal),
+                None => settle::settle(settings, &site, &journal),
+            };
+            self.node.note(repository, tidied);
         }
         Ok(found.map_or(Evidence::NotPublished, Evidence::Published))
     }

@@ -73,6 +73,8 @@ pub(super) fn publish(transaction: &mut OpenTransaction) -> Result<Published, Pu
     }
     transaction.entry.phase = Phase::Publishing { lock, lease };
     let (site, journal) = (&transaction.site, &transaction.journal);
+    // That of the publish before is not this one's.
+    super::command::forget_code(journal.directory(), Subcommand::Publish);
     journal.write(&transaction.entry).map_err(failed(site, "write its journal"))?;
     crash::point("cvmfs-server.publishing");
 

@@ -28,7 +28,32 @@ pub(super) fn entry(site: &Site, journal: &Journal) -> Result<Option<Entry>, Pub
 pub(super) fn settle(settings: &Settings, site: &Site, journal: &Journal) -> Result<(), PublisherError> {
     let Some(entry) = entry(site, journal)? else { return Ok(()) };
     fence(settings, site, &entry)?;
+    if reported_success(journal, &entry) && site.look(settings.mark, &entry.key)?.is_none() {
+        refuse_contradiction(site, journal, &entry)?;
+    }
     clean(settings, site, journal)
+}
+
+/// Refuses to conclude that a batch was not published when `cvmfs_server` has said that it was. Nothing is tried again then, and the
+/// journal stays, until the history has it or a person has looked.
+pub(super) fn refuse_contradiction(site: &Site, journal: &Journal, entry: &Entry) -> Result<(), PublisherError> {
+    if !reported_success(journal, entry) {
+        return Ok(());
+    }
+    let why = format!(
+        "cvmfs_server reported that it had published {}, and the history at {} does not have it: look at the repository, settle \
+         the jobs with conveyor resolve, then remove {}",
+        entry.key,
+        site.node.url,
+        journal.directory().display()
+    );
+    Err(PublisherError::Unusable { repository: site.name.clone(), why })
+}
+
+/// Whether the publish of a transaction ended with exit code 0.
+fn reported_success(journal: &Journal, entry: &Entry) -> bool {
+    matches!(entry.phase, Phase::Publishing { .. })
+        && command::noted_code(journal.directory(), Subcommand::Publish) == Some(0)
 }
 
 /// Makes sure that nothing more comes of a transaction: none of its processes is there, and, where there is a gateway, its lease

@@ -99,6 +99,20 @@ pub(super) fn a_full_spool_is_waited_for(setup: Setup) {
     node.assert_clean();
 }
 
+/// `cvmfs_server` says that it has published, and there is nothing: nobody but a person may say that it may be done again.
+pub(super) fn a_success_without_a_revision(setup: Setup) {
+    let Some(node) = Node::start(setup) else { return };
+    node.site.fault("publish", "no-revision");
+    let mut worker = node.worker();
+    let id = node.submit(node.file("/jobs", "file", "content"));
+    worker.said("it was looked for again and again", |_, log| {
+        (log.matches("looked for the publish of a lost batch").count() > 1).then_some(())
+    });
+    assert!(worker.stderr().contains("reported that it had published"), "{}", worker.stderr());
+    assert_eq!(node.view(id).state, StateKind::Recovering);
+    assert!(node.site.batch_tags().is_empty());
+}
+
 /// The mount of the new revision never comes about, as when another mount namespace holds the old one.
 pub(super) fn a_remount_that_hangs(setup: Setup) {
     let Some(node) = Node::start(setup) else { return };

@@ -78,3 +78,8 @@ fn a_full_spool_is_waited_for() {
 fn a_publish_that_hangs_after_its_revision_is_there_is_ended_and_counted() {
     faults::a_remount_that_hangs(Setup { real: false, gateway: false });
 }
+
+#[test]
+fn a_success_without_a_revision_is_not_tried_again() {
+    faults::a_success_without_a_revision(Setup { real: false, gateway: false });
+}
