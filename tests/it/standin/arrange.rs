@@ -306,8 +306,9 @@ const CASES: &[Case] = &[
     ("publish/interrupted", STANDIN, |site| {
         written(site);
         site.fault("publish", "hang-before-sync");
-        let mut publish = Command::new(&site.command);
-        publish.args(["publish", &site.name]).current_dir("/");
+        // Who runs the tests in the background ignores this signal, and so would all that they start.
+        let mut publish = Command::new("env");
+        publish.arg("--default-signal=INT").arg(&site.command).args(["publish", &site.name]).current_dir("/");
         let mut publish = Daemon::start(&mut publish);
         publish.said("it works", |stdout, _| stdout.contains("Processing changes").then_some(()));
         let group = nix::unistd::Pid::from_raw(i32::try_from(publish.id()).unwrap());
