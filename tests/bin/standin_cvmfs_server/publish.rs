@@ -57,7 +57,8 @@ pub(crate) fn run(lab: &Lab, arguments: &[String]) {
     }
     check(&repository, online);
     let tag = options.tag.unwrap_or_else(|| {
-        let tag = jiff::Timestamp::now().strftime("generic-%Y-%m-%dT%H:%M:%SZ").to_string();
+        // The real one finds another name for the second publish of a second.
+        let tag = jiff::Timestamp::now().strftime("generic-%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
         println!("Using auto tag '{tag}'");
         tag
     });

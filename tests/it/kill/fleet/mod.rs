@@ -168,5 +168,6 @@ fn faults_of_every_kind_lose_nothing_and_publish_nothing_twice() {
     assert!(settled.wrong.is_empty(), "seed {seed}, {} wrong:\n{}", settled.wrong.len(), settled.wrong.join("\n"));
     let succeeded = settled.states.values().filter(|state| state.kind() == StateKind::Succeeded).count();
     assert!(succeeded > count / 2, "seed {seed}: hardly anything was done between the faults");
-    assert!(report.between > count / 40, "seed {seed}: hardly any kill met a publish");
+    // How many is left to chance, which says something about many only; a few are met at named points, one by one.
+    assert!(count < MANY || report.between > count / 40, "seed {seed}: hardly any kill met a publish");
 }
