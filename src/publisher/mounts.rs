@@ -138,13 +138,14 @@ mod tests {
     impl Other {
         /// `None` where this account may make no namespace.
         fn with(script: &str, directory: &Path) -> Option<Self> {
-            let script = format!("{script} || exit 1; echo ready; exec sleep 1000");
+            // A builtin is what it waits in: after `exec` the process would be known by its first name for a moment.
+            let script = format!("{script} || exit 1; echo ready; read _");
             let mut command = Command::new("unshare");
             if !nix::unistd::geteuid().is_root() {
                 command.args(["--user", "--map-root-user"]);
             }
             command.args(["--mount", "--propagation", "private", "sh", "-c", &script]).arg(directory);
-            let mut child = command.stdout(Stdio::piped()).spawn().ok()?;
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
             let mut line = String::new();
             let read = BufReader::new(child.stdout.take()?).read_line(&mut line);
             let other = Self(child);
@@ -171,9 +172,9 @@ mod tests {
         let found = holders(std::slice::from_ref(&place)).unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
         let (holder, pid) = (&found[0], other.0.id());
-        assert_eq!((holder.pid, holder.command.as_str(), &holder.mount), (pid as i32, "sleep", &place));
+        assert_eq!((holder.pid, holder.command.as_str(), &holder.mount), (pid as i32, "sh", &place));
         assert_ne!(holder.namespace, namespace_of("self"));
-        assert_eq!(holder.to_string(), format!("process {pid} (sleep, uid {}) in another mount namespace", holder.uid));
+        assert_eq!(holder.to_string(), format!("process {pid} (sh, uid {}) in another mount namespace", holder.uid));
         // Neither a name that begins alike nor a directory beside it.
         assert_eq!(holders(&[directory.path().join("a"), directory.path().join("b")]).unwrap(), []);
         // What is above holds it, too.
