@@ -109,5 +109,5 @@ async fn finish(worker: &Client, offer: &Offer, claim: &ClaimReply) {
     let jobs = claim.jobs.iter();
     let jobs =
         jobs.map(|job| JobOutcome { job_id: job.spec.id, attempt: job.attempt, outcome: outcome.clone() }).collect();
-    worker.outcome(offer.batch_id, &OutcomeRequest { token: claim.token.clone(), jobs }).await.unwrap();
+    worker.outcome(offer.batch_id, &OutcomeRequest { token: claim.token.clone(), jobs, signed: None }).await.unwrap();
 }

@@ -57,7 +57,7 @@ async fn rounds(scale: Scale, settings: Settings, queued: usize) -> Vec<f64> {
             outcome: outcome.clone(),
         });
         let jobs = outcomes.collect();
-        engine.outcome(offer.batch_id, OutcomeRequest { token, jobs }).await.unwrap();
+        engine.outcome(offer.batch_id, OutcomeRequest { token, jobs, signed: None }).await.unwrap();
         times.push(began.elapsed().as_secs_f64() * 1e3);
     }
     server.stop().await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::app::advance::advance;
 use crate::app::resolve::compare;
-use crate::app::{AppError, Engine, batch_or_not_found, readable_job};
+use crate::app::{AppError, Engine, announce, batch_or_not_found, readable_job};
 use crate::domain::batch::{BatchError, BatchState};
 use crate::domain::ids::BatchId;
 use crate::domain::job::event::{Failure, JobEvent};
@@ -27,6 +27,7 @@ impl Engine {
         };
         let is_readable = !matches!(request.finding, Finding::Unreadable { .. });
         let limit = self.settings.recovery_limit;
+        let has_manifest = request.signed.is_some();
         crate::crash::point("finding.before");
         self.write(move |tx, now, dispatcher| {
             let mut batch = batch_or_not_found(tx, id)?;
@@ -34,7 +35,10 @@ impl Engine {
                 BatchState::Settled => {
                     let from = format!("node {}", request.node);
                     match &request.finding {
-                        Finding::Published { revision, root_hash } => compare(tx, now, &batch, Some((*revision, root_hash)), &from)?,
+                        Finding::Published { revision, root_hash } => {
+                            announce::note(tx, &batch.repository, request.signed.as_ref())?;
+                            compare(tx, now, &batch, Some((*revision, root_hash)), &from)?;
+                        }
                         Finding::NotPublished => compare(tx, now, &batch, None, &from)?,
                         Finding::Unreadable { .. } => {}
                     }
@@ -67,6 +71,7 @@ impl Engine {
                 advance(tx, now, dispatcher, job, &event)?;
             }
             if is_readable {
+                announce::note(tx, &batch.repository, request.signed.as_ref())?;
                 batch.state = BatchState::Settled;
                 tx.update_batch(&batch)?;
                 dispatcher.touch_repository(&batch.repository);
@@ -75,6 +80,9 @@ impl Engine {
         })
         .await?;
         crate::crash::point("finding.after");
+        if has_manifest {
+            self.something_to_announce();
+        }
         if is_readable {
             let mut live = self.live();
             live.unreadable.remove(&id);

@@ -2,6 +2,7 @@
 //! seeded simulation too.
 
 mod advance;
+mod announce;
 mod blobs;
 mod cancel;
 mod claim;
@@ -111,6 +112,8 @@ pub struct Engine {
     /// How RabbitMQ stands, where it is used.
     rabbitmq: OnceLock<Arc<Status>>,
     recent: Arc<Recent>,
+    /// Changes when something was published that is to be announced.
+    announcements: watch::Sender<()>,
 }
 
 /// What is never stored: what is known about time, since it counts on the monotonic clock of this process, and progress.
@@ -167,6 +170,7 @@ impl Engine {
             progress_changed: watch::channel(0).0,
             rabbitmq: OnceLock::new(),
             recent: Arc::default(),
+            announcements: watch::channel(()).0,
         };
         engine.keyring.load(engine.store.read(|db| db.tokens()).await?);
         engine.dispatcher.restore_shares(engine.store.read(|db| db.pending()).await?);

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::app::advance::advance;
 use crate::app::dispatch::Dispatcher;
 use crate::app::resolve::compare;
-use crate::app::{AppError, Engine, batch_or_not_found, readable_job};
+use crate::app::{AppError, Engine, announce, batch_or_not_found, readable_job};
 use crate::domain::batch::{Batch, BatchError, BatchState};
 use crate::domain::ids::BatchId;
 use crate::domain::job::Job;
@@ -21,6 +21,7 @@ impl Engine {
     /// Records the outcome of a claimed batch. Reporting again is no error and changes nothing.
     pub async fn outcome(&self, id: BatchId, request: OutcomeRequest) -> Result<(), AppError> {
         crate::crash::point("outcome.before");
+        let has_manifest = request.signed.is_some();
         let node = self
             .write(move |tx, now, dispatcher| {
                 let mut batch = batch_or_not_found(tx, id)?;
@@ -31,6 +32,7 @@ impl Engine {
                     // Recorded before: as a rule the worker only missed the answer.
                     Err(BatchError::Settled) => {
                         late(tx, now, &batch, &request.jobs)?;
+                        announce::note(tx, &batch.repository, request.signed.as_ref())?;
                         return Ok(None);
                     }
                     result => result?,
@@ -58,6 +60,7 @@ impl Engine {
                     let event = event(&batch, together, &job, now, &reported.outcome, jitter)?;
                     advance(tx, now, dispatcher, job, &event)?;
                 }
+                announce::note(tx, &batch.repository, request.signed.as_ref())?;
                 batch.state = BatchState::Settled;
                 tx.update_batch(&batch)?;
                 dispatcher.touch_repository(&batch.repository);
@@ -65,6 +68,9 @@ impl Engine {
             })
             .await?;
         crate::crash::point("outcome.after");
+        if has_manifest {
+            self.something_to_announce();
+        }
         self.live().forget_claim(id);
         if let Some(node) = node {
             self.dispatcher.workers.adjust_slots(&node, 1);

@@ -57,6 +57,7 @@ pub struct Reader {
     manifest: Manifest,
     manifest_bytes: Vec<u8>,
     whitelist: Whitelist,
+    whitelist_bytes: Vec<u8>,
     certificate: SigningCertificate,
     temporary: PathBuf,
 }
@@ -64,7 +65,8 @@ pub struct Reader {
 impl Reader {
     /// Fetches manifest, whitelist and certificate, and verifies them.
     pub fn open(fetch: Box<dyn Fetch>, repository: &str, keys: &[RsaPublicKey], expiry: Expiry) -> Result<Self, Error> {
-        let letter = Letter::parse(&fetch_small(&*fetch, whitelist::FILE, SMALL)?, "whitelist")?;
+        let whitelist_bytes = fetch_small(&*fetch, whitelist::FILE, SMALL)?;
+        let letter = Letter::parse(&whitelist_bytes, "whitelist")?;
         letter.verify(Scheme::Text, keys)?;
         let whitelist = Whitelist::parse(&letter)?;
         check_name("whitelist", &whitelist.repository, repository)?;
@@ -86,6 +88,7 @@ impl Reader {
             manifest,
             manifest_bytes,
             whitelist,
+            whitelist_bytes,
             certificate,
             temporary: std::env::temp_dir(),
         })
@@ -115,6 +118,11 @@ impl Reader {
     /// The whitelist.
     pub fn whitelist(&self) -> &Whitelist {
         &self.whitelist
+    }
+
+    /// The whitelist's file, byte by byte.
+    pub fn whitelist_bytes(&self) -> &[u8] {
+        &self.whitelist_bytes
     }
 
     /// The certificate that the manifest is signed with.

@@ -17,6 +17,7 @@ pub mod protocol;
 pub mod repository;
 pub mod retention;
 pub mod share;
+pub mod signed;
 pub mod standing;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ use crate::domain::job::state::{JobState, StateKind};
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::outcome::{Finding, JobOutcome};
 use crate::domain::progress::{ProgressReport, ProgressView};
+use crate::domain::signed::SignedManifest;
 use crate::domain::worker::WorkerAbout;
 
 /// One job, as everyone may see it.
@@ -350,6 +351,9 @@ pub struct OutcomeRequest {
     pub token: String,
     /// One entry for each job of the batch.
     pub jobs: Vec<JobOutcome>,
+    /// The manifest after a publish, to be announced; workers of before do not give it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedManifest>,
 }
 
 /// Reports what was found out about a lost batch.
@@ -360,6 +364,9 @@ pub struct FindingRequest {
     /// What it found.
     #[serde(flatten)]
     pub finding: Finding,
+    /// The manifest of now where it was published, to be announced; workers of before do not give it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedManifest>,
 }
 
 /// Reports what a URL delivered, before it is used.

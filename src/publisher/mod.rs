@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use crate::cvmfs::reader::Reader;
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::progress::Counters;
+use crate::domain::signed::SignedManifest;
 use crate::domain::tree::{ChangedPath, EntryKind, EntryMeta, EntryPath};
 
 /// A state of a repository, as its manifest names it.
@@ -266,6 +267,16 @@ pub trait Publisher: Send + Sync {
     fn reader(&self, repository: &RepositoryName) -> Result<Reader, PublisherError> {
         let why = format!("the {} publisher does not read older revisions", self.kind());
         Err(PublisherError::Unusable { repository: repository.clone(), why })
+    }
+
+    /// The repository's manifest as it is now, with what proves it to others. Blocks.
+    fn signed(&self, repository: &RepositoryName) -> Result<SignedManifest, PublisherError> {
+        let reader = self.reader(repository)?;
+        let (manifest, certificate) = (reader.manifest_bytes(), reader.certificate().pem().as_bytes());
+        SignedManifest::new(manifest, certificate, reader.whitelist_bytes()).ok_or_else(|| {
+            let why = "its manifest, certificate or whitelist is larger than any can be".into();
+            PublisherError::Unusable { repository: repository.clone(), why }
+        })
     }
 
     /// Its kind, for people.

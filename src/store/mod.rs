@@ -3,6 +3,7 @@
 //! Writes go through [`Store::write`]: a closure on a [`Tx`], committed before the call returns. Reads see committed data
 //! only. The operations are those of the use cases; no SQL leaves this module.
 
+mod announcements;
 pub mod backup;
 mod batches;
 pub mod blobs;
@@ -30,6 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
+pub use announcements::DueAnnouncement;
 pub use check::{Checked, Depth, check_state};
 use damage::Damage;
 pub use error::StoreError;

@@ -12,7 +12,7 @@ use super::changes::{Changed, Listed};
 use super::held::{Purpose, Stop};
 use super::log::{AttemptLog, LogOwner};
 use super::stage::{Count, Staged};
-use super::{Worker, changes, failure, fence, stage};
+use super::{Worker, changes, failure, fence, signed, stage};
 use crate::client::ClientError;
 use crate::domain::batch::Intent;
 use crate::domain::ids::BatchId;
@@ -20,6 +20,7 @@ use crate::domain::job::event::Failure;
 use crate::domain::job::spec::Publish;
 use crate::domain::outcome::{JobOutcome, Outcome};
 use crate::domain::protocol::{ClaimReply, IntentRequest, OutcomeRequest};
+use crate::domain::signed::SignedManifest;
 use crate::domain::tree::EntryPath;
 use crate::publisher::{Mismatch, Published, Revision, Transaction};
 
@@ -61,6 +62,10 @@ pub(super) async fn run(worker: Arc<Worker>, batch: BatchId, claim: ClaimReply) 
         )),
     };
     let lost = *stop.borrow() == Stop::Lost;
+    let signed = match ending {
+        Ending::Published(..) => signed::manifest(&worker, &claim.repository).await,
+        _ => None,
+    };
     let outcomes = ending.outcomes(claim.jobs.len());
     join_all(logs.into_iter().zip(&outcomes).map(|(log, outcome)| async {
         log.line(summary(outcome)).await;
@@ -69,7 +74,7 @@ pub(super) async fn run(worker: Arc<Worker>, batch: BatchId, claim: ClaimReply) 
     .await;
     // A lost claim is settled by recovery, except where the publish was made: that is evidence, and welcome late.
     if !lost || outcomes.iter().any(|outcome| matches!(outcome, Outcome::Succeeded { .. })) {
-        let reporting = report(&worker, batch, &claim, outcomes);
+        let reporting = report(&worker, batch, &claim, outcomes, signed);
         if !worker.draining.report(reporting).await {
             tracing::warn!(batch.id = %batch, "the worker ends without having reported; the server recovers the batch");
         }
@@ -304,14 +309,20 @@ async fn abort(transaction: Box<dyn Transaction>) {
 }
 
 /// Reports until the server has it.
-async fn report(worker: &Worker, batch: BatchId, claim: &ClaimReply, outcomes: Vec<Outcome>) {
+async fn report(
+    worker: &Worker,
+    batch: BatchId,
+    claim: &ClaimReply,
+    outcomes: Vec<Outcome>,
+    signed: Option<SignedManifest>,
+) {
     let jobs = claim
         .jobs
         .iter()
         .zip(outcomes)
         .map(|(job, outcome)| JobOutcome { job_id: job.spec.id, attempt: job.attempt, outcome })
         .collect();
-    let request = OutcomeRequest { token: claim.token.clone(), jobs };
+    let request = OutcomeRequest { token: claim.token.clone(), jobs, signed };
     loop {
         match worker.client.outcome(batch, &request).await {
             Ok(()) => return,

@@ -21,6 +21,7 @@ mod log;
 mod offers;
 mod recover;
 mod revert;
+mod signed;
 mod source;
 mod stage;
 

@@ -13,12 +13,16 @@ pub(super) async fn run(worker: Arc<Worker>, request: RecoverRequest) {
     if worker.held.is_taken(request.batch_id) {
         return;
     }
-    let batch = request.batch_id;
+    let (batch, repository) = (request.batch_id, request.repository.clone());
     crate::crash::point("worker.recovering");
     let finding = find(Arc::clone(&worker.publisher), request).await;
     tracing::info!(batch.id = %batch, finding = ?finding, "looked for the publish of a lost batch");
     crate::crash::point("worker.found");
-    let report = FindingRequest { node: worker.settings.node.clone(), finding };
+    let signed = match finding {
+        Finding::Published { .. } => super::signed::manifest(&worker, &repository).await,
+        Finding::NotPublished | Finding::Unreadable { .. } => None,
+    };
+    let report = FindingRequest { node: worker.settings.node.clone(), finding, signed };
     if let Err(error) = worker.client.finding(batch, &report).await {
         tracing::warn!(batch.id = %batch, error = &error as &dyn std::error::Error, "cannot report what became of a lost batch; the server will ask again");
     }

@@ -82,7 +82,7 @@ impl Rig {
     async fn end(&self, batch: BatchId, claim: &ClaimReply, outcome: impl Fn(usize) -> Outcome) {
         let jobs = claim.jobs.iter().enumerate();
         let jobs = jobs.map(|(n, job)| JobOutcome { job_id: job.spec.id, attempt: job.attempt, outcome: outcome(n) });
-        let request = OutcomeRequest { token: claim.token.clone(), jobs: jobs.collect() };
+        let request = OutcomeRequest { token: claim.token.clone(), jobs: jobs.collect(), signed: None };
         self.engine.outcome(batch, request).await.unwrap();
     }
 
@@ -232,7 +232,7 @@ async fn a_lost_batch_is_settled_for_all_of_its_jobs() {
             true => Finding::Published { revision: 7, root_hash: "ef".into() },
             false => Finding::NotPublished,
         };
-        let request = crate::domain::protocol::FindingRequest { node: NODE.into(), finding };
+        let request = crate::domain::protocol::FindingRequest { node: NODE.into(), finding, signed: None };
         rig.engine.finding(batch, request).await.unwrap();
         let wanted = if published { StateKind::Succeeded } else { StateKind::Offered };
         assert_eq!(rig.states(&ids(&jobs)).await, [wanted; 3]);

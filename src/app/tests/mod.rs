@@ -163,12 +163,12 @@ impl Rig {
 
     async fn report(&self, held: &Held, outcome: Outcome) {
         let jobs = vec![JobOutcome { job_id: held.job, attempt: held.attempt, outcome }];
-        let request = OutcomeRequest { token: held.token.clone(), jobs };
+        let request = OutcomeRequest { token: held.token.clone(), jobs, signed: None };
         self.engine.outcome(held.batch, request).await.unwrap();
     }
 
     async fn found(&self, held: &Held, finding: Finding) {
-        self.engine.finding(held.batch, FindingRequest { node: NODE.into(), finding }).await.unwrap();
+        self.engine.finding(held.batch, FindingRequest { node: NODE.into(), finding, signed: None }).await.unwrap();
     }
 
     async fn unreadable(&self, held: &Held) {

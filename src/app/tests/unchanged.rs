@@ -40,7 +40,7 @@ async fn who_was_permitted_to_publish_cannot_say_that_there_was_nothing_to_publi
     let held = rig.claim("default").await;
     rig.permit(&held).await;
     let jobs = vec![JobOutcome { job_id: held.job, attempt: held.attempt, outcome: unchanged() }];
-    let request = OutcomeRequest { token: held.token.clone(), jobs };
+    let request = OutcomeRequest { token: held.token.clone(), jobs, signed: None };
     let refused = rig.engine.outcome(held.batch, request).await;
     assert!(matches!(&refused, Err(AppError::Conflict { code: "permitted", .. })), "{refused:?}");
     assert_eq!(rig.state(job).await, "running", "what the repository says is waited for");

@@ -93,7 +93,7 @@ impl Client {
                     if is_its {
                         return;
                     }
-                    Request::Finding(batch, FindingRequest { node, finding: Finding::NotPublished })
+                    Request::Finding(batch, FindingRequest { node, finding: Finding::NotPublished, signed: None })
                 }
                 None => return,
             },

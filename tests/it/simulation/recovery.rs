@@ -47,7 +47,9 @@ impl Recovery {
                 self.stage = Stage::Reporting(finding);
             }
             Stage::Reporting(finding) => {
-                let request = || Request::Finding(id, FindingRequest { node: node.into(), finding: finding.clone() });
+                let request = || {
+                    Request::Finding(id, FindingRequest { node: node.into(), finding: finding.clone(), signed: None })
+                };
                 return match self.line.ask(env, Some(node), request) {
                     None | Some(Err(CallError::Network)) => false,
                     Some(_) => true,

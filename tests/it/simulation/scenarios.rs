@@ -93,7 +93,10 @@ impl Tester {
     fn report(&self, offer: &Offer, claim: &ClaimReply, outcome: Outcome) {
         let job = &offer.jobs[0];
         let jobs = vec![JobOutcome { job_id: job.job_id, attempt: job.attempt, outcome }];
-        block_on(self.engine.outcome(offer.batch_id, OutcomeRequest { token: claim.token.clone(), jobs })).unwrap();
+        block_on(
+            self.engine.outcome(offer.batch_id, OutcomeRequest { token: claim.token.clone(), jobs, signed: None }),
+        )
+        .unwrap();
     }
 
     fn state(&self, number: usize) -> StateKind {

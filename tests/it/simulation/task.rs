@@ -307,7 +307,7 @@ impl Task {
             JobOutcome { job_id: id, attempt: job.attempt, outcome: of(id).clone() }
         });
         let token = self.token.clone().unwrap_or_default();
-        Request::Outcome(self.offer.batch_id, OutcomeRequest { token, jobs: jobs.collect() })
+        Request::Outcome(self.offer.batch_id, OutcomeRequest { token, jobs: jobs.collect(), signed: None })
     }
 
     fn report(&mut self, env: &mut Environment, outcomes: &Outcomes) -> Step {

@@ -105,6 +105,6 @@ async fn carry_out(
     };
     let jobs: Vec<_> = claim.jobs.iter().map(job).collect();
     let count = jobs.len();
-    client.outcome(offer.batch_id, &OutcomeRequest { token: claim.token, jobs }).await.ok()?;
+    client.outcome(offer.batch_id, &OutcomeRequest { token: claim.token, jobs, signed: None }).await.ok()?;
     Some(count)
 }
