@@ -3,6 +3,7 @@
 //! Everything here may fail at any time and be done again: the rows in the database decide. Nothing here retries for ever
 //! by itself; whoever drives it does ([`Pause`]).
 
+mod activity;
 mod connect;
 pub mod dead_letters;
 mod error;
@@ -13,6 +14,7 @@ mod topology;
 
 use crate::domain::token::Token;
 
+pub use activity::{Activity, Heard, News, Receipt};
 pub use connect::Connection;
 pub use dead_letters::DeadLetter;
 pub use error::BrokerError;
@@ -77,6 +79,11 @@ impl Settings {
     /// Exchange and queue of offers that nobody could take.
     pub fn dead_letters(&self) -> String {
         format!("{}.dead-letters", self.prefix)
+    }
+
+    /// The exchange on which servers ask each other what they missed.
+    pub fn questions_exchange(&self) -> String {
+        format!("{}.activity", self.prefix)
     }
 
     /// The broker as it is shown: without user and password.

@@ -64,60 +64,65 @@ impl Outbox {
 
     /// Sends offers together and waits for each; the results are in their order.
     pub async fn send_offers(&self, lane: &Lane, messages: &[Publication]) -> Vec<Result<(), BrokerError>> {
-        self.send(&lane.channel, messages).await
+        send(&self.connection, lane, messages).await
     }
 
     /// Sends events in order; tells how many from the beginning are safe, and what became of the next one.
     pub async fn send_events(&self, messages: &[Publication]) -> (usize, Result<(), BrokerError>) {
-        let results = self.send(&self.events.channel, messages).await;
+        let results = send(&self.connection, &self.events, messages).await;
         match results.into_iter().enumerate().find(|(_, result)| result.is_err()) {
             Some((safe, error)) => (safe, error),
             None => (messages.len(), Ok(())),
         }
     }
+}
 
-    async fn send(&self, channel: &Channel, messages: &[Publication]) -> Vec<Result<(), BrokerError>> {
-        let mut confirms = Vec::with_capacity(messages.len());
-        for message in messages {
-            let options = BasicPublishOptions { mandatory: message.mandatory, immediate: false };
-            let properties = BasicProperties::default()
-                .with_delivery_mode(PERSISTENT)
-                .with_content_type("application/json".into())
-                .with_message_id(message.id.as_str().into());
-            let (exchange, key) = (message.exchange.as_str().into(), message.key.as_str().into());
-            let sending = channel.basic_publish(exchange, key, options, &message.body, properties);
-            confirms.push(self.connection.ask("take a message", sending).await);
-        }
-        let mut results = Vec::with_capacity(messages.len());
-        let mut silent = None;
-        for (message, confirm) in messages.iter().zip(confirms) {
-            let result = match (confirm, &silent) {
-                (Err(error), _) => Err(error),
-                // A broker that lets one confirm out is not asked for the patience of each.
-                (Ok(_), Some(error)) => Err(BrokerError::clone(error)),
-                (Ok(confirm), None) => match self.connection.ask("confirm a message", confirm).await {
-                    Ok(Confirmation::Ack(None)) => Ok(()),
-                    Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_))) => {
-                        Err(BrokerError::Unroutable { key: message.key.clone() })
-                    }
-                    Ok(Confirmation::Nack(None) | Confirmation::NotRequested) => {
-                        let why = "it said that it could not keep it".into();
-                        Err(BrokerError::Refused { action: "confirm a message".into(), why, code: None })
-                    }
-                    Err(error) => {
-                        silent = Some(error.clone());
-                        Err(error)
-                    }
-                },
-            };
-            results.push(result);
-        }
-        results
+/// Sends messages together and waits for each; the results are in their order.
+pub(super) async fn send(
+    connection: &Connection,
+    lane: &Lane,
+    messages: &[Publication],
+) -> Vec<Result<(), BrokerError>> {
+    let mut confirms = Vec::with_capacity(messages.len());
+    for message in messages {
+        let options = BasicPublishOptions { mandatory: message.mandatory, immediate: false };
+        let properties = BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_content_type("application/json".into())
+            .with_message_id(message.id.as_str().into());
+        let (exchange, key) = (message.exchange.as_str().into(), message.key.as_str().into());
+        let sending = lane.channel.basic_publish(exchange, key, options, &message.body, properties);
+        confirms.push(connection.ask("take a message", sending).await);
     }
+    let mut results = Vec::with_capacity(messages.len());
+    let mut silent = None;
+    for (message, confirm) in messages.iter().zip(confirms) {
+        let result = match (confirm, &silent) {
+            (Err(error), _) => Err(error),
+            // A broker that lets one confirm out is not asked for the patience of each.
+            (Ok(_), Some(error)) => Err(BrokerError::clone(error)),
+            (Ok(confirm), None) => match connection.ask("confirm a message", confirm).await {
+                Ok(Confirmation::Ack(None)) => Ok(()),
+                Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_))) => {
+                    Err(BrokerError::Unroutable { key: message.key.clone() })
+                }
+                Ok(Confirmation::Nack(None) | Confirmation::NotRequested) => {
+                    let why = "it said that it could not keep it".into();
+                    Err(BrokerError::Refused { action: "confirm a message".into(), why, code: None })
+                }
+                Err(error) => {
+                    silent = Some(error.clone());
+                    Err(error)
+                }
+            },
+        };
+        results.push(result);
+    }
+    results
 }
 
 impl Lane {
-    async fn open(connection: &Connection) -> Result<Self, BrokerError> {
+    pub(super) async fn open(connection: &Connection) -> Result<Self, BrokerError> {
         let channel = connection.channel().await?;
         confirming(connection, &channel).await?;
         Ok(Self { channel })
