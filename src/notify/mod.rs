@@ -1,0 +1,3 @@
+//! Notifications: watching what others publish ([`watch`]).
+
+pub mod watch;
