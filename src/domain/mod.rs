@@ -9,6 +9,7 @@ pub mod hold;
 pub mod ids;
 pub mod job;
 pub mod names;
+pub mod notification;
 pub mod outcome;
 pub mod plan;
 pub mod policy;

@@ -13,6 +13,7 @@ mod jobs;
 mod leader;
 mod listing;
 pub mod logs;
+mod notifications;
 mod outbox;
 pub mod repositories;
 mod retention;

@@ -25,6 +25,7 @@ pub(super) const JOBS: Schema = Schema {
         include_str!("migrations/0003_retention.sql"),
         include_str!("migrations/0004_scheduling.sql"),
         include_str!("migrations/0005_holds.sql"),
+        include_str!("migrations/0006_notifications.sql"),
     ],
     synchronous: "FULL",
 };
