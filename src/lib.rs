@@ -13,6 +13,7 @@ pub mod domain;
 mod file_lock;
 pub mod http;
 mod mountinfo;
+pub mod notify;
 pub mod payload;
 pub mod planted;
 mod processes;

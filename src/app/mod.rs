@@ -13,6 +13,7 @@ mod heartbeat;
 mod holds;
 mod intent;
 mod logs;
+pub mod notifications;
 mod offers;
 mod outcome;
 mod pin;

@@ -53,8 +53,7 @@ pub struct Reader {
 impl Reader {
     /// Fetches manifest, whitelist and certificate, and verifies them.
     pub fn open(fetch: Box<dyn Fetch>, repository: &str, keys: &[RsaPublicKey], expiry: Expiry) -> Result<Self, Error> {
-        let whitelist =
-            trust::whitelist(&fetch_small(&*fetch, whitelist::FILE, SMALL)?, repository, keys, expiry)?;
+        let whitelist = trust::whitelist(&fetch_small(&*fetch, whitelist::FILE, SMALL)?, repository, keys, expiry)?;
         let manifest_bytes = fetch_small(&*fetch, manifest::FILE, SMALL)?;
         let manifest = UnverifiedManifest::parse(&manifest_bytes, repository)?;
         let pem = object::read_small(&*fetch, &manifest.claims().certificate, ObjectKind::Certificate, SMALL)?;

@@ -34,9 +34,9 @@ fn from_row(row: &Row<'_>) -> Result<Announcement, StoreError> {
 impl Db<'_> {
     /// The last message of every repository that has one, in the order of their numbers.
     pub fn notifications(&self) -> Result<Vec<Announcement>, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT repository, number, revision, origin, message FROM notifications ORDER BY number")?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT repository, number, revision, origin, message FROM notifications ORDER BY number",
+        )?;
         let mut rows = statement.query([])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
@@ -45,11 +45,11 @@ impl Db<'_> {
         Ok(found)
     }
 
-    /// The revision that was announced last.
-    pub fn announced_revision(&self, repository: &RepositoryName) -> Result<Option<u64>, StoreError> {
+    /// Number and revision of a repository's last message.
+    pub fn announced(&self, repository: &RepositoryName) -> Result<Option<(u64, u64)>, StoreError> {
         let mut statement =
-            self.connection.prepare_cached("SELECT revision FROM notifications WHERE repository = ?1")?;
-        Ok(statement.query_row([repository.as_str()], |row| row.get(0)).optional()?)
+            self.connection.prepare_cached("SELECT number, revision FROM notifications WHERE repository = ?1")?;
+        Ok(statement.query_row([repository.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
     }
 }
 
@@ -66,8 +66,7 @@ impl Tx<'_> {
             "INSERT OR REPLACE INTO notifications (repository, number, revision, origin, at, message)
              VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM notifications), ?2, ?3, ?4, ?5) RETURNING number",
         )?;
-        let values =
-            params![message.repository().as_str(), revision, origin.as_str(), micros(now), message.text()];
+        let values = params![message.repository().as_str(), revision, origin.as_str(), micros(now), message.text()];
         Ok(statement.query_row(values, |row| row.get(0))?)
     }
 }
