@@ -221,3 +221,31 @@ impl AsyncWrite for Heard {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_event_loop_has_not_heard_of_is_read_where_the_connection_is_to_end() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let activity = Activity::new();
+        let mut heard = Heard::new(Either::Right(UnixStream::from_std(ours).unwrap()), Arc::clone(&activity));
+        let mut storage = [0; 8];
+        let mut buf = ReadBuf::new(&mut storage);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut read = |buf: &mut ReadBuf<'_>| Pin::new(&mut heard).poll_read(&mut context, buf).is_ready();
+        assert!(!read(&mut buf));
+        nix::unistd::write(&theirs, b"GET").unwrap();
+        // Nothing is awaited here, so that the event loop cannot hear of it.
+        assert!(!read(&mut buf), "this test shows nothing");
+        activity.begin_closing();
+        assert!(read(&mut buf));
+        assert_eq!(buf.filled(), b"GET");
+        drop(theirs);
+        assert!(read(&mut buf), "the end is read, too");
+        assert_eq!(buf.filled(), b"GET");
+    }
+}
