@@ -1,28 +1,29 @@
 //! `conveyor server`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::context::Context;
+use super::listeners::Inherited;
 use super::serving::{self, Second};
-use crate::config::{ConfigError, ServerFlags};
+use crate::config::{ConfigError, ListenAddress, ServerFlags};
 
 /// Arguments of `conveyor server`.
 #[derive(Debug, Args)]
 pub(super) struct ServerArgs {
-    /// Address and port to listen on, such as 127.0.0.1:8080; may be repeated
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Vec<SocketAddr>,
+    /// Address and port to listen on, such as 127.0.0.1:8080, or a Unix socket, such as unix:/run/conveyor/server.sock; may
+    /// be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<ListenAddress>,
     /// Where everything durable is kept
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 }
 
 /// Runs the server until it is told to stop.
-pub(super) async fn run(args: ServerArgs, context: &Context) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: ServerArgs, inherited: Inherited, context: &Context) -> anyhow::Result<ExitCode> {
     let flags =
         ServerFlags { listen: args.listen, state_dir: args.state_dir, token_file: context.flags.token_file.clone() };
     let config = context.config.server(&flags)?;
@@ -33,9 +34,9 @@ pub(super) async fn run(args: ServerArgs, context: &Context) -> anyhow::Result<E
                 .into();
         return Err(ConfigError::Value { key: "[server] token_file".into(), why }.into());
     }
-    let serving = serving::start(config, None, Second::StandsBy, serving::until_signal()?).await?;
+    let serving = serving::start(config, inherited, None, Second::StandsBy, serving::until_signal()?).await?;
     for address in &serving.addresses {
-        tracing::info!("listening on http://{address}");
+        tracing::info!("listening on {}", address.url());
     }
     serving.ended().await?;
     Ok(ExitCode::SUCCESS)

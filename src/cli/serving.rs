@@ -1,23 +1,23 @@
 //! Puts a server together: store, engine, sockets, and the clock that drives it.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::listeners::{self, Inherited, Listeners};
 use super::token_lists::TokenLists;
 use crate::app::clock::{SystemClock, SystemEntropy};
 use crate::app::{Engine, Pruned, Settings};
-use crate::config::ServerConfig;
+use crate::config::{ListenAddress, ServerConfig};
 use crate::domain::retention::Retention;
-use crate::http::{self, AppState, Limits};
+use crate::http::{self, AppState, Limits, Listener};
+use crate::socket_file::SocketFile;
 use crate::store::blobs::BlobStore;
 use crate::store::logs::LogStore;
 use crate::store::{Leadership, Store};
@@ -32,7 +32,9 @@ const STEP_PAUSE: Duration = Duration::from_millis(2);
 /// A server that runs.
 pub(super) struct Serving {
     /// Where it listens.
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<ListenAddress>,
+    /// They go when it has ended.
+    _files: Vec<SocketFile>,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -62,11 +64,12 @@ struct Leader {
     retention: Retention,
 }
 
-/// Binds the sockets, opens the state and serves until `shutdown` says true.
+/// Takes over the inherited sockets or binds those of the settings, opens the state and serves until `shutdown` says true.
 ///
 /// `repositories_dir`: repositories that are served at `/cvmfs/NAME/`, where there are any.
 pub(super) async fn start(
     config: ServerConfig,
+    inherited: Inherited,
     repositories_dir: Option<PathBuf>,
     second: Second,
     mut shutdown: watch::Receiver<bool>,
@@ -78,11 +81,7 @@ pub(super) async fn start(
     }
     let lists = TokenLists::read(config.tokens.clone())?;
     make_private(&config.state_dir)?;
-    let mut listeners = Vec::new();
-    for address in &config.listen {
-        listeners.push(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?);
-    }
-    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+    let Listeners { listeners, addresses, files } = listeners::open(inherited, &config.listen).await?;
     let leadership = match second {
         Second::StandsBy => Leadership::take_now(&config.state_dir)?,
         Second::IsRefused => Some(Leadership::take(&config.state_dir)?),
@@ -104,7 +103,7 @@ pub(super) async fn start(
         let _ = shutdown.wait_for(|stop| *stop).await;
         stop.cancel();
     });
-    Ok(Serving { addresses, task })
+    Ok(Serving { addresses, _files: files, task })
 }
 
 impl Serving {
@@ -116,7 +115,7 @@ impl Serving {
 
 impl Candidate {
     /// Answers that it does not lead, until it does.
-    async fn stand_by(self, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
+    async fn stand_by(self, listeners: Vec<Listener>) -> anyhow::Result<()> {
         let (state_dir, stop) = (self.config.state_dir.clone(), self.stop.clone());
         tracing::info!(
             "standing by: another server leads on {}; this one leads when that one is gone",

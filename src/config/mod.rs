@@ -5,6 +5,7 @@ mod broker;
 mod cvmfs_server;
 mod environment;
 mod file;
+mod listen;
 mod roles;
 mod secret;
 mod tokens;
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use broker::{BrokerConfig, BrokerTls};
 pub use cvmfs_server::{CvmfsServerConfig, WorldReadable};
 pub use environment::Environment;
+pub use listen::ListenAddress;
 pub use roles::{
     ClientConfig, ClientFlags, Isolation, NodePublisher, Offers, ServerConfig, ServerFlags, WorkerConfig, WorkerFlags,
 };

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::listen::{ListenAddress, NoAddress};
 use super::secret::read_token_file;
 use super::value::Setting;
 use super::{BrokerConfig, Config, ConfigError, CvmfsServerConfig};
@@ -43,7 +44,7 @@ pub struct ClientConfig {
 #[derive(Debug, Clone, Default)]
 pub struct ServerFlags {
     /// `--listen`; empty when not given.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
     /// `--state-dir`.
     pub state_dir: Option<PathBuf>,
     /// `--token-file`.
@@ -53,8 +54,8 @@ pub struct ServerFlags {
 /// What the server runs with.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// Addresses to listen on, unless systemd hands over sockets.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen, unless sockets are inherited.
+    pub listen: Vec<ListenAddress>,
     /// Where everything durable is.
     pub state_dir: PathBuf,
     /// The token that opens everything, with which the first others are made.
@@ -373,17 +374,20 @@ impl Config {
         )
     }
 
-    fn listen(&self) -> Result<Vec<SocketAddr>, ConfigError> {
+    fn listen(&self) -> Result<Vec<ListenAddress>, ConfigError> {
         let file = &self.file.server;
         if file.listen.is_empty() {
             // The old program listened on all addresses, whatever its host said.
             let old = file.host.get().is_some() || file.port.get().is_some();
             let port = file.port.get().copied().unwrap_or(DEFAULT_PORT);
-            return Ok(vec![SocketAddr::from((if old { [0, 0, 0, 0] } else { [127, 0, 0, 1] }, port))]);
+            let address = SocketAddr::from((if old { [0, 0, 0, 0] } else { [127, 0, 0, 1] }, port));
+            return Ok(vec![address.into()]);
         }
         let parse = |text: &String| {
-            let why = format!("has {text:?}; write an address and a port, such as 127.0.0.1:8080 or [::]:8080");
-            text.parse().map_err(|_| ConfigError::Value { key: "[server] listen".into(), why })
+            text.parse().map_err(|error: NoAddress| ConfigError::Value {
+                key: "[server] listen".into(),
+                why: format!("has {text:?}; {error}"),
+            })
         };
         file.listen.iter().map(parse).collect()
     }

@@ -7,6 +7,7 @@ mod access;
 mod blobs;
 mod body;
 mod changes;
+mod closing;
 mod cvmfs;
 mod error;
 mod events;
@@ -73,6 +74,8 @@ pub struct Limits {
     pub write_idle: Duration,
     /// For requests that run when the server is stopped.
     pub shutdown_grace: Duration,
+    /// How long an idle connection is still served then: long enough for a request that is on its way.
+    pub last_request: Duration,
     /// At the same time; more wait in the kernel's queue.
     pub connections: usize,
     /// Size of a submission in bytes.
@@ -88,6 +91,7 @@ impl Default for Limits {
             body_idle: Duration::from_secs(60),
             write_idle: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(10),
+            last_request: Duration::from_millis(500),
             connections: 10_000,
             submission_bytes: 64 * 1024 * 1024,
             json_bytes: 1024 * 1024,

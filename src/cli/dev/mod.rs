@@ -13,10 +13,11 @@ use clap::Args;
 use tokio::sync::watch;
 
 use super::context::Context;
+use super::listeners::Inherited;
 use super::serving::{self, Second};
 use super::working;
 use crate::app::Settings;
-use crate::config::{ClientConfig, Isolation, NodePublisher, Offers, ServerConfig, WorkerConfig};
+use crate::config::{ClientConfig, Isolation, ListenAddress, NodePublisher, Offers, ServerConfig, WorkerConfig};
 use crate::domain::fleet::DEFAULT_FLEET;
 use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
@@ -60,7 +61,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
     // The worker must end before the server does, or it could not report what it finished.
     let (end_server, server_shutdown) = watch::channel(false);
     let server = ServerConfig {
-        listen: vec![args.listen],
+        listen: vec![args.listen.into()],
         state_dir: place.state.clone(),
         token: Some(Token::new(&place.token)?),
         tokens: Vec::new(),
@@ -74,9 +75,15 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         repositories: place.repositories.iter().map(|name| (name.clone(), Default::default())).collect(),
         broker: None,
     };
-    let serving = serving::start(server, Some(place.repositories_dir()), Second::IsRefused, server_shutdown).await?;
-    let address = serving.addresses.first().copied().unwrap_or(args.listen);
-    let url = format!("http://{address}");
+    let serving = serving::start(
+        server,
+        Inherited::default(),
+        Some(place.repositories_dir()),
+        Second::IsRefused,
+        server_shutdown,
+    )
+    .await?;
+    let url = serving.addresses.first().map_or_else(|| format!("http://{}", args.listen), ListenAddress::url);
     place.write_client_config(&url)?;
 
     let (end_worker, halt) = watch::channel(Halt::No);
