@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::context::Context;
 use super::serving::{self, Second};
+use super::supervision::Phase;
 use super::working;
 use crate::app::Settings;
 use crate::config::{ClientConfig, Isolation, NodePublisher, Offers, ServerConfig, WorkerConfig};
@@ -22,7 +23,7 @@ use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
 use crate::domain::retention::Retention;
 use crate::domain::token::Token;
-use crate::worker::Halt;
+use crate::worker::{Halt, Handle};
 use place::Place;
 
 /// A worker that dies with its server is soon back with it; nothing is gained by waiting longer.
@@ -74,7 +75,14 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         repositories: place.repositories.iter().map(|name| (name.clone(), Default::default())).collect(),
         broker: None,
     };
-    let serving = serving::start(server, Some(place.repositories_dir()), Second::IsRefused, server_shutdown).await?;
+    let serving = serving::start(
+        server,
+        Some(place.repositories_dir()),
+        Second::IsRefused,
+        watch::Sender::new(Phase::Starting),
+        server_shutdown,
+    )
+    .await?;
     let address = serving.addresses.first().copied().unwrap_or(args.listen);
     let url = format!("http://{address}");
     place.write_client_config(&url)?;
@@ -99,7 +107,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         drain_timeout: Duration::ZERO,
         whitelist_warning_days: 0,
     };
-    let mut working = tokio::spawn(working::run(worker, None, halt));
+    let mut working = tokio::spawn(async move { working::run(worker, None, halt, &Handle::default()).await });
     announce(&place, &url, context)?;
 
     let mut stop = signalled.clone();
