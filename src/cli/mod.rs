@@ -31,6 +31,7 @@ mod server;
 mod serving;
 mod spec_file;
 mod submit;
+mod supervision;
 mod token;
 mod token_lists;
 mod upload;
