@@ -29,7 +29,12 @@ pub struct HttpBase {
 impl HttpBase {
     /// The repository at a URL. No proxy is asked, whatever the environment says: what it remembers proves nothing.
     pub fn new(base: &str) -> Result<Self, Error> {
-        let client = Client::builder().connect_timeout(CONNECT).timeout(WHOLE).no_proxy().build();
+        Self::within(base, WHOLE)
+    }
+
+    /// The same, for small files: no request may take longer than this.
+    pub fn within(base: &str, whole: Duration) -> Result<Self, Error> {
+        let client = Client::builder().connect_timeout(CONNECT.min(whole)).timeout(whole).no_proxy().build();
         let client =
             client.map_err(|error| Error::Io { what: "set HTTP up".into(), source: io::Error::other(error) })?;
         Ok(Self { base: base.trim_end_matches('/').to_owned(), client })

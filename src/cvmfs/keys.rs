@@ -74,6 +74,30 @@ pub fn load_public(directory: &Path, repository: &str) -> Result<RsaPublicKey, E
     public_from_pem(&read(&path)?)
 }
 
+/// Reads the public keys that a client of a repository may trust: `NAME.pub`; else, for the innermost domain of the name that
+/// has any, `DOMAIN.pub` and all `*.pub` of the directory `DOMAIN`, as packages of CernVM-FS configuration install them.
+pub fn load_trusted(directory: &Path, repository: &str) -> Result<Vec<RsaPublicKey>, Error> {
+    let mut name = repository;
+    loop {
+        let mut files: Vec<_> = fs::read_dir(directory.join(name))
+            .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
+            .unwrap_or_default();
+        files.retain(|path: &PathBuf| path.extension().is_some_and(|extension| extension == "pub"));
+        files.sort();
+        let own = KeyFile::Public.path(directory, name);
+        if own.exists() {
+            files.insert(0, own);
+        }
+        if !files.is_empty() {
+            return files.iter().map(|path| public_from_pem(&read(path)?)).collect();
+        }
+        let Some((_, domain)) = name.split_once('.') else { break };
+        name = domain;
+    }
+    let why = format!("there is neither {repository}.pub nor one of its domain in {}", directory.display());
+    Err(Error::Key { what: format!("of {repository}"), why })
+}
+
 /// Reads a public master key from its PEM text, as clients are configured with it.
 pub fn public_from_pem(pem: &[u8]) -> Result<RsaPublicKey, Error> {
     let bad = |why: String| Error::Key { what: "public".into(), why };

@@ -35,6 +35,7 @@ pub mod settings;
 pub mod signature;
 pub mod stratum0;
 pub mod tree;
+pub mod trust;
 pub mod whitelist;
 pub mod xattr;
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use rsa::RsaPublicKey;
 
-use super::Error;
 use super::catalog::{Catalog, Compression};
 use super::certificate::SigningCertificate;
 use super::fetch::{Fetch, fetch_small};
@@ -15,24 +14,14 @@ use super::history::{History, Tag};
 use super::manifest::{self, Manifest};
 use super::object::{self, ObjectReader};
 use super::revisions::Revisions;
-use super::signature::{Letter, Scheme};
 use super::tree::Tree;
+pub use super::trust::{Expiry, check_listed};
+use super::trust::{UnverifiedManifest, check_name};
 use super::whitelist::{self, Whitelist};
+use super::{Error, trust};
 
 /// Bytes that a manifest, a whitelist or a certificate may have.
-const SMALL: u64 = 1 << 20;
-
-/// What to do with a whitelist whose time is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expiry {
-    /// Refuse it, as clients do.
-    Refuse {
-        /// The time, seconds since 1970.
-        now: i64,
-    },
-    /// Read all the same: for looking at one's own repository, never for serving it.
-    Ignore,
-}
+pub const SMALL: u64 = 1 << 20;
 
 /// What one wants to know of a repository at a glance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,23 +55,12 @@ impl Reader {
     /// Fetches manifest, whitelist and certificate, and verifies them.
     pub fn open(fetch: Box<dyn Fetch>, repository: &str, keys: &[RsaPublicKey], expiry: Expiry) -> Result<Self, Error> {
         let whitelist_bytes = fetch_small(&*fetch, whitelist::FILE, SMALL)?;
-        let letter = Letter::parse(&whitelist_bytes, "whitelist")?;
-        letter.verify(Scheme::Text, keys)?;
-        let whitelist = Whitelist::parse(&letter)?;
-        check_name("whitelist", &whitelist.repository, repository)?;
-        if let Expiry::Refuse { now } = expiry {
-            whitelist.check_time(now)?;
-        }
-
+        let whitelist = trust::whitelist(&whitelist_bytes, repository, keys, expiry)?;
         let manifest_bytes = fetch_small(&*fetch, manifest::FILE, SMALL)?;
-        let letter = Letter::parse(&manifest_bytes, "manifest")?;
-        let manifest = Manifest::parse(&letter)?;
-        check_name("manifest", &manifest.repository, repository)?;
-
-        let pem = object::read_small(&*fetch, &manifest.certificate, ObjectKind::Certificate, SMALL)?;
-        let certificate = SigningCertificate::from_pem(&pem)?;
-        check_listed(&certificate, &whitelist)?;
-        letter.verify(Scheme::Digest, std::slice::from_ref(certificate.public_key()))?;
+        let manifest = UnverifiedManifest::parse(&manifest_bytes, repository)?;
+        let pem = object::read_small(&*fetch, &manifest.claims().certificate, ObjectKind::Certificate, SMALL)?;
+        let certificate = trust::certificate(&pem, &whitelist)?;
+        let manifest = manifest.verify(&certificate)?;
         Ok(Self {
             fetch: fetch.into(),
             manifest,
@@ -226,21 +204,4 @@ impl Reader {
         let size = object::unpack(&*self.fetch, hash, kind, copy.path())?;
         Ok((copy, size))
     }
-}
-
-fn check_name(what: &'static str, found: &str, expected: &str) -> Result<(), Error> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(Error::Untrusted { what, why: format!("it is for the repository {found:?}, not for {expected:?}") })
-}
-
-/// Refuses a certificate that is not on the whitelist.
-pub fn check_listed(certificate: &SigningCertificate, whitelist: &Whitelist) -> Result<(), Error> {
-    for listed in &whitelist.fingerprints {
-        if certificate.fingerprint(listed.algorithm()) == *listed {
-            return Ok(());
-        }
-    }
-    Err(Error::Untrusted { what: "certificate", why: "it is not on the whitelist".into() })
 }

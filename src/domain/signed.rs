@@ -66,15 +66,35 @@ impl SignedManifest {
 impl SignedParts {
     /// The revision that the manifest claims; it is proven by verifying only.
     pub fn revision(&self) -> Option<u64> {
-        claimed_revision(&self.manifest)
+        Some(claims(&self.manifest)?.revision)
     }
 }
 
-/// The revision that a manifest claims, line `S` above its signature; it is proven by verifying only.
-pub fn claimed_revision(manifest: &[u8]) -> Option<u64> {
-    let line =
-        manifest.split(|byte| *byte == b'\n').take_while(|line| *line != b"--").find(|line| line.starts_with(b"S"))?;
-    std::str::from_utf8(&line[1..]).ok()?.parse().ok()
+/// What a manifest says of itself; it is proven by verifying only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    /// The repository's fully qualified name; empty where the manifest has none.
+    pub repository: String,
+    /// The revision.
+    pub revision: u64,
+    /// The root catalog's hash, hexadecimal.
+    pub root_hash: String,
+    /// When it was published, seconds since 1970.
+    pub published_at: Option<i64>,
+}
+
+/// Reads what stands above a manifest's signature; nothing where there is no revision.
+pub fn claims(manifest: &[u8]) -> Option<Claims> {
+    let field = |key| {
+        let mut lines = manifest.split(|byte| *byte == b'\n').take_while(|line| *line != b"--");
+        std::str::from_utf8(lines.find_map(|line| line.strip_prefix(&[key]))?).ok()
+    };
+    Some(Claims {
+        repository: field(b'N').unwrap_or_default().to_owned(),
+        revision: field(b'S')?.parse().ok()?,
+        root_hash: field(b'C').unwrap_or_default().to_owned(),
+        published_at: field(b'T').and_then(|seconds| seconds.parse().ok()),
+    })
 }
 
 #[cfg(test)]
@@ -106,7 +126,7 @@ mod tests {
             (b"S99999999999999999999\n--\n", None),
             (b"", None),
         ] {
-            assert_eq!(claimed_revision(manifest), revision, "{}", manifest.escape_ascii());
+            assert_eq!(claims(manifest).map(|claims| claims.revision), revision, "{}", manifest.escape_ascii());
         }
     }
 }

@@ -96,7 +96,7 @@ pub(super) async fn readyz(State(state): State<Shared>) -> (StatusCode, Json<Rea
             ready: reason.is_none(),
             reason,
             damaged_rows: state.engine.store().damaged_rows(),
-            warnings: state.engine.node_faults(),
+            warnings: state.engine.node_faults().into_iter().chain(state.engine.unannounced()).collect(),
             broker,
         }),
     )
@@ -120,6 +120,8 @@ pub(super) async fn metrics(State(state): State<Shared>) -> Result<impl IntoResp
     let damaged = state.engine.store().damaged_rows();
     text.push_str("# HELP conveyor_damaged_rows Rows of the database that could not be read since the server began.\n# TYPE conveyor_damaged_rows gauge\n");
     text.push_str(&format!("conveyor_damaged_rows {damaged}\n"));
+    text.push_str("# HELP conveyor_notify_unannounced Repositories of which a publish could not be announced.\n# TYPE conveyor_notify_unannounced gauge\n");
+    text.push_str(&format!("conveyor_notify_unannounced {}\n", state.engine.unannounced().len()));
     let whitelists = state.engine.whitelists();
     if !whitelists.is_empty() {
         text.push_str("# HELP conveyor_repository_whitelist_expires_seconds When clients begin to refuse the repository, in seconds since 1970.\n# TYPE conveyor_repository_whitelist_expires_seconds gauge\n");

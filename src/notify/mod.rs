@@ -1,3 +1,5 @@
-//! Notifications: watching what others publish ([`watch`]).
+//! Notifications: who listens ([`hub`]), what may be believed ([`verify`]), and what others publish ([`watch`]).
 
+pub mod hub;
+pub mod verify;
 pub mod watch;

@@ -59,7 +59,7 @@ impl Tx<'_> {
     }
 
     /// Forgets what was announced, or never can be, unless there is something newer by now.
-    pub fn announced(&mut self, repository: &RepositoryName, revision: u64) -> Result<(), StoreError> {
+    pub fn forget_due_announcement(&mut self, repository: &RepositoryName, revision: u64) -> Result<(), StoreError> {
         self.connection
             .prepare_cached("DELETE FROM announcements WHERE repository = ?1 AND revision <= ?2")?
             .execute(params![repository.as_str(), revision])?;
@@ -90,9 +90,9 @@ mod tests {
         }
         assert_eq!(store.read(|db| db.due_announcements()).await.unwrap(), [due(7)]);
         let store = store.restarted().unwrap();
-        store.write(|tx| tx.announced(&due(6).repository, 6)).await.unwrap();
+        store.write(|tx| tx.forget_due_announcement(&due(6).repository, 6)).await.unwrap();
         assert_eq!(store.read(|db| db.due_announcements()).await.unwrap(), [due(7)], "what is newer stays");
-        store.write(|tx| tx.announced(&due(7).repository, 7)).await.unwrap();
+        store.write(|tx| tx.forget_due_announcement(&due(7).repository, 7)).await.unwrap();
         assert_eq!(store.read(|db| db.due_announcements()).await.unwrap(), []);
     }
 }

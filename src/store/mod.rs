@@ -14,6 +14,7 @@ mod jobs;
 mod leader;
 mod listing;
 pub mod logs;
+mod notifications;
 mod outbox;
 pub mod repositories;
 mod retention;
@@ -107,6 +108,11 @@ impl Store {
     /// Rows that could not be read and were passed over since this began; `check-db` names them.
     pub fn damaged_rows(&self) -> usize {
         self.damage.count()
+    }
+
+    /// Whether the disk failed the last commit that wrote anything: it was full, or broke.
+    pub fn is_unwritable(&self) -> bool {
+        self.damage.is_unwritable()
     }
 
     /// Finds out whether the writer answers and, after a commit that the disk failed, whether it can be written again. It is

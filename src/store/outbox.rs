@@ -10,12 +10,23 @@ use crate::domain::names::RepositoryName;
 
 /// The row of `meta` that holds the cursor.
 const CURSOR: &str = "events_told";
+/// The row of `meta` with the number of the last notification that the exchange has.
+const ACTIVITY: &str = "activity_told";
 
 impl Db<'_> {
     /// The number of the last event that was told; nothing where none ever was.
     pub fn events_told(&self) -> Result<Option<u64>, StoreError> {
+        self.cursor(CURSOR)
+    }
+
+    /// The number of the last notification that the exchange of notifications has; 0 where it has none.
+    pub fn activity_told(&self) -> Result<u64, StoreError> {
+        Ok(self.cursor(ACTIVITY)?.unwrap_or(0))
+    }
+
+    fn cursor(&self, key: &str) -> Result<Option<u64>, StoreError> {
         let mut statement = self.connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
-        Ok(statement.query_row([CURSOR], |row| row.get(0)).optional()?)
+        Ok(statement.query_row([key], |row| row.get(0)).optional()?)
     }
 
     /// Events after number `after` of all jobs, in order, each with its job's repository; at most `limit`.
@@ -51,9 +62,18 @@ fn event_of_repository(row: &Row<'_>) -> Result<(RepositoryName, LoggedEvent), S
 impl Tx<'_> {
     /// Notes up to which event all were told.
     pub fn set_events_told(&mut self, number: u64) -> Result<(), StoreError> {
+        self.set_cursor(CURSOR, number)
+    }
+
+    /// Notes up to which notification the exchange has all.
+    pub fn set_activity_told(&mut self, number: u64) -> Result<(), StoreError> {
+        self.set_cursor(ACTIVITY, number)
+    }
+
+    fn set_cursor(&mut self, key: &str, number: u64) -> Result<(), StoreError> {
         self.connection
             .prepare_cached("INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")?
-            .execute(params![CURSOR, number])?;
+            .execute(params![key, number])?;
         Ok(())
     }
 }

@@ -25,7 +25,8 @@ pub(super) const JOBS: Schema = Schema {
         include_str!("migrations/0003_retention.sql"),
         include_str!("migrations/0004_scheduling.sql"),
         include_str!("migrations/0005_holds.sql"),
-        include_str!("migrations/0006_announcements.sql"),
+        include_str!("migrations/0006_notifications.sql"),
+        include_str!("migrations/0007_announcements.sql"),
     ],
     synchronous: "FULL",
 };

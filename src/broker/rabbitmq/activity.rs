@@ -42,20 +42,31 @@ pub struct Activity {
 /// What comes.
 pub struct Heard {
     consumer: Consumer,
+    questions: String,
 }
 
 /// Something that came.
 #[derive(Debug)]
-pub enum News {
-    /// A message about a repository.
-    Message {
-        /// As it was sent.
-        body: Vec<u8>,
-        /// To acknowledge it.
-        receipt: Receipt,
-    },
-    /// Another server asks: who has a newer revision of any of these tells it.
-    Question(BTreeMap<RepositoryName, u64>),
+pub struct News {
+    /// As it was sent.
+    pub body: Vec<u8>,
+    /// To acknowledge it.
+    pub receipt: Receipt,
+    /// Whether it is a question, for [`Activity::question`], and no message.
+    pub is_question: bool,
+}
+
+impl Heard {
+    /// What comes next. Nothing is lost where this is dropped in between.
+    pub async fn next(&mut self) -> Result<News, BrokerError> {
+        let Some(delivery) = self.consumer.next().await else {
+            let why = "the broker ended it: the queue was deleted".into();
+            return Err(BrokerError::Refused { action: "deliver messages".into(), why, code: None });
+        };
+        let delivery = delivery.map_err(|error| BrokerError::refused("deliver messages", &error))?;
+        let is_question = delivery.exchange.as_str() == self.questions;
+        Ok(News { body: delivery.data, receipt: Receipt(delivery.acker), is_question })
+    }
 }
 
 /// What tells the broker to forget a message.
@@ -91,7 +102,8 @@ impl Activity {
         let (exchange, bound) = (exchange.to_owned(), Mutex::default());
         let activity = Self { connection, sending, receiving, queue, exchange, questions, me, bound };
         activity.bind_key(&activity.questions, QUESTIONS).await?;
-        Ok((activity, Heard { consumer }))
+        let questions = activity.questions.clone();
+        Ok((activity, Heard { consumer, questions }))
     }
 
     /// Lets messages about repositories come; tells which of them did not until now.
@@ -146,25 +158,13 @@ impl Activity {
         self.connection.ask("take a question", sending).await.map(drop)
     }
 
-    /// What comes next. Nothing is lost where this is dropped in between. What is none of ours is left out.
-    pub async fn next(&self, heard: &mut Heard) -> Result<News, BrokerError> {
-        loop {
-            let Some(delivery) = heard.consumer.next().await else {
-                let why = "the broker ended it: the queue was deleted".into();
-                return Err(BrokerError::Refused { action: "deliver messages".into(), why, code: None });
-            };
-            let delivery = delivery.map_err(|error| BrokerError::refused("deliver messages", &error))?;
-            let receipt = Receipt(delivery.acker);
-            if delivery.exchange.as_str() != self.questions {
-                return Ok(News::Message { body: delivery.data, receipt });
-            }
-            self.acknowledge(receipt).await?;
-            match serde_json::from_slice::<Question>(&delivery.data) {
-                Ok(question) if question.from == self.me => {}
-                Ok(question) => return Ok(News::Question(question.have)),
-                Err(error) => {
-                    tracing::warn!(%error, exchange = self.questions, "a message is no question; it is dropped")
-                }
+    /// Reads a question: who has a newer revision of any of these tells it. Nothing where it is our own, or none.
+    pub fn question(&self, body: &[u8]) -> Option<BTreeMap<RepositoryName, u64>> {
+        match serde_json::from_slice::<Question>(body) {
+            Ok(question) => Some(question.have).filter(|_| question.from != self.me),
+            Err(error) => {
+                tracing::warn!(%error, exchange = self.questions, "a message is no question; it is dropped");
+                None
             }
         }
     }

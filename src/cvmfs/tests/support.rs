@@ -51,9 +51,18 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// An empty repository at revision 1, made at `now`.
     pub(crate) fn at(now: i64) -> Self {
+        Self::of(&KEYS, now)
+    }
+
+    /// The same with keys that no other has.
+    pub(crate) fn with_new_keys(now: i64) -> Self {
+        Self::of(&NewKeys::generate(NAME, now).unwrap(), now)
+    }
+
+    fn of(new: &NewKeys, now: i64) -> Self {
         let directory = scratch();
         let (root, keys) = (directory.path().join("root"), directory.path().join("keys"));
-        KEYS.store(&keys, NAME).unwrap();
+        new.store(&keys, NAME).unwrap();
         let stratum0 = Stratum0::create(root.join(NAME), NAME, keys, &CreateOptions::default(), now).unwrap();
         Self { directory, stratum0 }
     }

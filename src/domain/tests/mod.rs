@@ -3,6 +3,7 @@
 mod batch;
 mod dependencies;
 mod job;
+mod notification;
 mod plan;
 mod policy;
 mod progress;

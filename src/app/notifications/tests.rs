@@ -1,0 +1,87 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::app::clock::SystemClock;
+use crate::notify::verify::Sources;
+
+const REPOSITORY: &str = "test.example.org";
+
+/// A manifest with a signature that is none.
+fn manifest(repository: &str, revision: u64) -> Vec<u8> {
+    use sha1::Digest as _;
+    let hash = "0".repeat(40);
+    let body = format!("C{hash}\nRd41d8cd98f00b204e9800998ecf8427e\nD240\nS{revision}\nN{repository}\nX{hash}\n");
+    let digest = hex::encode(sha1::Sha1::digest(body.as_bytes()));
+    [body.as_bytes(), b"--\n", digest.as_bytes(), b"\nsignature"].concat()
+}
+
+fn message(revision: u64) -> Message {
+    let now = Timestamp::now().to_string();
+    Message::about(RepositoryName::new(REPOSITORY).unwrap(), &manifest(REPOSITORY, revision), &now)
+}
+
+async fn on(store: Store) -> Notifications {
+    let sources = Sources { verify: false, keys_dir: "/nonexistent".into(), urls: BTreeMap::new(), pattern: None };
+    Notifications::start(store, Verifier::new(sources), Arc::new(SystemClock::default())).await.unwrap()
+}
+
+#[tokio::test]
+async fn only_a_newer_revision_is_told_whatever_order_they_come_in() {
+    let notifications = on(Store::in_memory().unwrap()).await;
+    let mut subscription = notifications.subscribe();
+    subscription.add(message(1).repository());
+    let mut told = Vec::new();
+    for revision in [3, 3, 1, 7, 5, 7, 8] {
+        let accepted = notifications.publish(message(revision), None, Origin::Posted).await.unwrap();
+        match accepted {
+            Accepted::Told(announcement) => {
+                assert_eq!(*subscription.next().await, *announcement);
+                told.push(revision);
+            }
+            Accepted::NotNewer { last } => assert_eq!(Some(&last), told.last()),
+        }
+    }
+    assert_eq!(told, [3, 7, 8]);
+    assert_eq!(*notifications.told().borrow(), 3);
+    assert_eq!(notifications.since(0).len(), 1);
+}
+
+#[tokio::test]
+async fn many_at_once_end_with_the_newest_also_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let notifications = Arc::new(on(Store::open(directory.path()).unwrap()).await);
+    let mut subscription = notifications.subscribe();
+    subscription.add(message(1).repository());
+    let mut posts = tokio::task::JoinSet::new();
+    for revision in (1..=200).rev() {
+        let notifications = Arc::clone(&notifications);
+        posts.spawn(async move { notifications.publish(message(revision), None, Origin::Posted).await.unwrap() });
+    }
+    let mut last = 0;
+    while last < 200 {
+        let next = subscription.next().await.revision;
+        assert!(next > last, "{next} after {last}");
+        last = next;
+    }
+    posts.join_all().await;
+    drop((subscription, notifications));
+    let again = on(Store::open(directory.path()).unwrap()).await;
+    let mut subscription = again.subscribe();
+    subscription.add(message(1).repository());
+    assert_eq!(subscription.next().await.revision, 200);
+    assert!(matches!(again.publish(message(199), None, Origin::Job).await.unwrap(), Accepted::NotNewer { last: 200 }));
+}
+
+#[tokio::test]
+async fn a_manifest_of_another_repository_and_what_is_none_are_refused() {
+    let notifications = on(Store::in_memory().unwrap()).await;
+    let name = RepositoryName::new(REPOSITORY).unwrap();
+    for bad in [manifest("other.example.org", 1), Vec::new(), b"text".to_vec(), manifest(REPOSITORY, u64::MAX)] {
+        let refused = notifications.announce(name.clone(), &bad, None, Origin::Job).await;
+        assert!(matches!(refused, Err(NotifyError::Refused(_))), "{refused:?}");
+    }
+    assert!(notifications.last(&name).is_none());
+}
