@@ -73,6 +73,7 @@ impl Server {
             engine: Arc::clone(&engine),
             anonymous_read: tokio::sync::watch::channel(true).1,
             repositories_dir: None,
+            notify: None,
             limits: limits.clone(),
             shutdown: stop.clone(),
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::app::notifications::{Notifications, NotifyError};
 use crate::app::{AppError, Engine};
+use crate::broker::{Link, Status};
 use crate::domain::names::RepositoryName;
 use crate::domain::notification::{Origin, Proof};
 use crate::domain::signed::{SignedManifest, SignedParts};
@@ -50,6 +51,25 @@ impl Engine {
             let _ = tokio::time::timeout(pause, changed.changed()).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// How the exchange of notifications stands, for whoever drives it.
+    pub fn exchange(&self) -> &Status {
+        self.exchange.get_or_init(Status::default)
+    }
+
+    /// Whether notifications are exchanged with other servers; nothing where they never are.
+    pub fn exchanges(&self) -> Option<bool> {
+        Some(self.exchange.get()?.snapshot().link == Link::Up)
+    }
+
+    /// What is wrong with notifications, a sentence each.
+    pub fn notify_faults(&self) -> Vec<String> {
+        let now = self.exchange.get().map(Status::snapshot);
+        let exchange = now.filter(|now| matches!(now.link, Link::Down | Link::Blocked)).map(|now| {
+            format!("notifications are not exchanged with other servers: {}", now.reason.unwrap_or_default())
+        });
+        exchange.into_iter().chain(self.unannounced()).collect()
     }
 
     /// The publishes that could not be announced until now, a sentence each.

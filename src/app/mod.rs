@@ -118,6 +118,8 @@ pub struct Engine {
     /// Changes when something was published that is to be announced.
     announcements: watch::Sender<()>,
     unannounced: Mutex<announce::Unannounced>,
+    /// How the exchange of notifications stands, where it is used.
+    exchange: OnceLock<Status>,
     /// Every fleet that a repository belongs to.
     fleets: watch::Sender<BTreeSet<String>>,
 }
@@ -187,6 +189,7 @@ impl Engine {
             recent: Arc::default(),
             announcements: watch::channel(()).0,
             unannounced: Mutex::default(),
+            exchange: OnceLock::new(),
             fleets,
         };
         engine.keyring.load(engine.store.read(|db| db.tokens()).await?);

@@ -14,8 +14,37 @@ use crate::config::{ConfigError, ListenAddress};
 use crate::http::Listener;
 use crate::socket_file::{self, SocketFile};
 
-/// `FileDescriptorName=` of the sockets that requests come by.
-const NAME: &str = "http";
+/// What comes by a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Requests of all kinds.
+    Http,
+    /// Those about notifications alone.
+    Notify,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Http, Self::Notify];
+
+    /// `FileDescriptorName=` of its sockets.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Notify => "notify",
+        }
+    }
+
+    /// The setting that names its addresses.
+    const fn setting(self) -> &'static str {
+        match self {
+            Self::Http => "[server] listen",
+            Self::Notify => "[notify] listen",
+        }
+    }
+}
+
+/// Their names, for errors.
+const NAMES: &str = "http or notify";
 /// The first descriptor that is handed over (`SD_LISTEN_FDS_START`).
 const FIRST: usize = 3;
 /// Who may connect to a Unix socket: the server's account and its group.
@@ -27,7 +56,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// this is dropped; who handed them over has them still.
 #[derive(Debug, Default)]
 pub struct Inherited {
-    sockets: Vec<Socket>,
+    sockets: Vec<(Kind, Socket)>,
     refused: Option<ConfigError>,
 }
 
@@ -54,9 +83,10 @@ impl Inherited {
         for position in 0..given.len() {
             let name = names.get(position).copied().unwrap_or_default();
             // Those of other names, too: they are to be closed.
-            match (socket(&mut given, position), name) {
-                (Some(socket), NAME) => inherited.sockets.push(socket),
-                (socket, name) => {
+            let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+            match (socket(&mut given, position), kind) {
+                (Some(socket), Some(kind)) => inherited.sockets.push((kind, socket)),
+                (socket, _) => {
                     let why = refusal(name, socket.is_some());
                     let key = format!("the inherited descriptor {} (name {name:?})", FIRST + position);
                     inherited.refused.get_or_insert(ConfigError::Value { key, why });
@@ -65,20 +95,29 @@ impl Inherited {
         }
         inherited
     }
+
+    /// Takes the sockets of one kind out.
+    pub(super) fn split(&mut self, kind: Kind) -> Self {
+        let (taken, left) = std::mem::take(&mut self.sockets).into_iter().partition(|(of, _)| *of == kind);
+        self.sockets = left;
+        Self { sockets: taken, refused: None }
+    }
 }
 
 /// Why a descriptor is not taken.
 fn refusal(name: &str, listens: bool) -> String {
     match name {
-        NAME => "is no stream socket that listens; write ListenStream= into the socket unit, and no Accept=yes".into(),
+        "http" | "notify" => {
+            "is no stream socket that listens; write ListenStream= into the socket unit, and no Accept=yes".into()
+        }
         "connection" => "is of a socket unit with Accept=yes; the server accepts by itself, so write Accept=no".into(),
         "stored" => "was stored by somebody else; the server stores none".into(),
         _ if listens => format!(
-            "is not one that the server knows; write FileDescriptorName={NAME} into the socket unit \
-             (systemd-socket-activate has --fdname={NAME})"
+            "is not one that the server knows; write FileDescriptorName=http or =notify into the socket unit \
+             (systemd-socket-activate has --fdname=http)"
         ),
         _ => {
-            format!("is not one that the server knows, and no stream socket that listens; it takes those named {NAME}")
+            format!("is not one that the server knows, and no stream socket that listens; it takes those named {NAMES}")
         }
     }
 }
@@ -105,12 +144,17 @@ pub(super) struct Listeners {
 }
 
 /// Takes over what was inherited; opens what the settings say where nothing was.
-pub(super) async fn open(inherited: Inherited, listen: &[ListenAddress]) -> anyhow::Result<Listeners> {
+pub(super) async fn open(inherited: Inherited, kind: Kind, listen: &[ListenAddress]) -> anyhow::Result<Listeners> {
     if let Some(refused) = inherited.refused {
         return Err(refused.into());
     }
     let mut open = Listeners { listeners: Vec::new(), addresses: Vec::new(), files: Vec::new() };
-    for socket in inherited.sockets {
+    if let Some((other, _)) = inherited.sockets.iter().find(|(other, _)| *other != kind) {
+        let why = "is for another command: conveyor server takes http and notify, conveyor notify server takes notify";
+        let key = format!("an inherited socket named {}", other.name());
+        return Err(ConfigError::Value { key, why: why.into() }.into());
+    }
+    for (_, socket) in inherited.sockets {
         let (listener, address) = socket.registered().context("cannot use an inherited socket")?;
         open.listeners.push(listener);
         open.addresses.push(address);
@@ -118,7 +162,9 @@ pub(super) async fn open(inherited: Inherited, listen: &[ListenAddress]) -> anyh
     if !open.listeners.is_empty() {
         tracing::info!(
             sockets = open.listeners.len(),
-            "sockets were handed over by who started this server; [server] listen and --listen are not looked at"
+            "sockets named {} were handed over by who started this server; {} and --listen are not looked at",
+            kind.name(),
+            kind.setting()
         );
         return Ok(open);
     }
@@ -130,7 +176,7 @@ pub(super) async fn open(inherited: Inherited, listen: &[ListenAddress]) -> anyh
                 open.listeners.push(listener.into());
             }
             ListenAddress::Unix(path) => {
-                refuse_another(path).await?;
+                refuse_another(kind, path).await?;
                 let (listener, file) =
                     socket_file::listen(path, MODE).with_context(|| format!("cannot listen on {address}"))?;
                 open.addresses.push(address.clone());
@@ -162,15 +208,15 @@ impl Socket {
 }
 
 /// Fails where a path is in use: by a server that lives, or by something that is no socket.
-async fn refuse_another(path: &Path) -> anyhow::Result<()> {
+async fn refuse_another(kind: Kind, path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::FileTypeExt;
-    let kind = match std::fs::symlink_metadata(path) {
+    let found = match std::fs::symlink_metadata(path) {
         Ok(metadata) => metadata.file_type(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).with_context(|| format!("cannot listen on {}", path.display())),
     };
-    let refuse = |why: &str| ConfigError::Value { key: "[server] listen".into(), why: why.to_owned() };
-    if !kind.is_socket() {
+    let refuse = |why: &str| ConfigError::Value { key: kind.setting().into(), why: why.to_owned() };
+    if !found.is_socket() {
         let why = format!("names {}, which is there and is no socket; remove it or name another path", path.display());
         return Err(refuse(&why).into());
     }

@@ -133,6 +133,9 @@ enum Command {
     Gateway(gateway::GatewayCommand),
     /// Run the server, which keeps and distributes the jobs
     Server(server::ServerArgs),
+    /// Tell clients of CernVM-FS of new revisions
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
     /// Run a worker, which carries out jobs on a publisher; or speak to the one that runs here
     Worker(worker::WorkerArgs),
     /// Run server and worker in one, to try things out
@@ -148,9 +151,6 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Say whether the server's state is sound
     CheckDb(check_db::CheckDbArgs),
-    /// Tell and be told of new revisions
-    #[command(subcommand)]
-    Notify(notify::NotifyCommand),
     /// Look at RabbitMQ and make it ready
     #[command(subcommand)]
     Broker(broker::BrokerCommand),
@@ -166,6 +166,7 @@ impl Command {
     fn is_daemon(&self) -> bool {
         match self {
             Self::Worker(args) => args.is_daemon(),
+            Self::Notify(command) => command.is_daemon(),
             other => matches!(other, Self::Server(_) | Self::Dev(_)),
         }
     }
@@ -214,6 +215,7 @@ pub async fn run(cli: Cli, inherited: Inherited) -> anyhow::Result<ExitCode> {
         Command::Leases(args) => gateway::leases::run(args, &context).await,
         Command::Gateway(command) => gateway::run(command, &context).await,
         Command::Server(args) => server::run(args, inherited, &context).await,
+        Command::Notify(command) => notify::run(command, inherited, &context).await,
         Command::Worker(args) => worker::run(args, &context).await,
         Command::Dev(args) => dev::run(args, &context).await,
         Command::Repositories(args) => repository::list_all(args, &context).await.map(|()| ExitCode::SUCCESS),
@@ -221,7 +223,6 @@ pub async fn run(cli: Cli, inherited: Inherited) -> anyhow::Result<ExitCode> {
         Command::Backup(args) => backup::run(args, &context).await,
         Command::Restore(args) => backup::run_restore(args, &context).await,
         Command::CheckDb(args) => check_db::run(args, &context).await,
-        Command::Notify(command) => notify::run(command, &context).await,
         Command::Broker(command) => broker::run(command, &context).await,
         Command::CheckConfig(args) => check_config::run(args, &context),
         Command::Completions(args) => completions::run(&args, context.output),

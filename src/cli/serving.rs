@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::listeners::{self, Inherited, Listeners};
+use super::listeners::{self, Inherited, Kind, Listeners};
+use super::notify::Service;
 use super::supervision::{Leading, Phase, Plan};
 use super::token_lists::{OtherLists, TokenLists};
 use crate::app::clock::{SystemClock, SystemEntropy};
@@ -53,6 +54,8 @@ struct Candidate {
     state_dir: PathBuf,
     plan: Arc<Plan>,
     repositories_dir: Option<PathBuf>,
+    /// Where notifications have listeners of their own.
+    notify: Vec<Listener>,
     /// How far it is.
     phase: watch::Sender<Phase>,
     stop: CancellationToken,
@@ -69,6 +72,10 @@ struct Leader {
     other_lists: OtherLists,
     phase: watch::Sender<Phase>,
     leading: Arc<Leading>,
+    /// Serves notifications.
+    notifying: JoinHandle<()>,
+    /// What notifications do beside that.
+    driving: tokio::task::JoinSet<()>,
 }
 
 /// Takes over the inherited sockets or binds those of the settings, opens the state and serves until `shutdown` says true.
@@ -76,7 +83,7 @@ struct Leader {
 /// `repositories_dir`: repositories that are served at `/cvmfs/NAME/`, where there are any. `phase` is told how far it is.
 pub(super) async fn start(
     config: ServerConfig,
-    inherited: Inherited,
+    mut inherited: Inherited,
     repositories_dir: Option<PathBuf>,
     second: Second,
     phase: watch::Sender<Phase>,
@@ -89,14 +96,22 @@ pub(super) async fn start(
     }
     let lists = TokenLists::read(config.tokens.clone())?;
     make_private(&config.state_dir)?;
-    let Listeners { listeners, addresses, files } = listeners::open(inherited, &config.listen).await?;
+    let notify = inherited.split(Kind::Notify);
+    let Listeners { listeners, addresses, files } = listeners::open(inherited, Kind::Http, &config.listen).await?;
+    // It is answered by a leader only: who waits in its queue keeps trying, and who is refused gives up.
+    let notify = listeners::open(notify, Kind::Notify, &config.notify.listen).await?;
+    for address in &notify.addresses {
+        tracing::info!("notifications at {}", address.url());
+    }
+    let files = files.into_iter().chain(notify.files).collect();
     let leadership = match second {
         Second::StandsBy => Leadership::take_now(&config.state_dir)?,
         Second::IsRefused => Some(Leadership::take(&config.state_dir)?),
     };
     let stop = CancellationToken::new();
     let (state_dir, plan) = (config.state_dir.clone(), Arc::new(Plan::new(config, lists)));
-    let candidate = Candidate { state_dir, plan, repositories_dir, phase, stop: stop.clone() };
+    let candidate =
+        Candidate { state_dir, plan, repositories_dir, notify: notify.listeners, phase, stop: stop.clone() };
     let task = match leadership {
         Some(leadership) => {
             let leader = candidate.lead(leadership).await?;
@@ -161,6 +176,7 @@ impl Candidate {
     async fn lead(self, leadership: Leadership) -> anyhow::Result<Leader> {
         let (config, mut lists) = self.plan.take().context("a server leads once")?;
         let store = Store::lead(&self.state_dir, leadership)?;
+        let notifications = store.clone();
         let logs = LogStore::open(&self.state_dir.join("logs.db"))?;
         let blobs = BlobStore::open(&self.state_dir.join("blobs"), config.max_blob_bytes)?;
         let settings = Settings {
@@ -179,6 +195,9 @@ impl Candidate {
         // They may be older than this moment by as long as it stood by.
         lists.look();
         engine.set_file_tokens(lists.tokens());
+        let service = Service::start(&config.notify, notifications, &engine, &self.stop).await?;
+        let driving = service.drive(&config.notify, config.broker.as_ref(), &engine)?;
+        let notifying = tokio::spawn(service.serve(self.notify, self.stop.clone()));
         let (anonymous_read, may_read) = watch::channel(config.anonymous_read);
         let (retain, retention) = watch::channel(config.retention);
         let (send_lists, other_lists) = mpsc::unbounded_channel();
@@ -193,6 +212,7 @@ impl Candidate {
             engine: Arc::clone(&engine),
             anonymous_read: may_read,
             repositories_dir: self.repositories_dir,
+            notify: Some(service.beside),
             limits: Limits::default(),
             shutdown: self.stop,
         };
@@ -205,6 +225,8 @@ impl Candidate {
             other_lists,
             phase: self.phase,
             leading: Arc::new(leading),
+            notifying,
+            driving,
         })
     }
 }
@@ -224,7 +246,9 @@ impl Leader {
         // The sockets are bound, and what comes there is taken from the next line on.
         self.phase.send_replace(Phase::Leading(self.leading));
         let served = serving.await;
-        drop(tasks);
+        // It has been told to stop as well.
+        let _ = self.notifying.await;
+        drop((tasks, self.driving));
         if let Err(error) = engine.save_token_use().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "when tokens were used last could not be stored");
         }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::ConfigError;
 use super::broker::BrokerTable;
 use super::cvmfs_server::CvmfsServerTable;
+use super::notify::NotifyTable;
 use super::value::Setting;
 use crate::domain::fleet::Repositories;
 use crate::domain::names::RepositoryName;
@@ -27,6 +28,7 @@ pub(super) struct File {
     pub(super) repositories: Repositories,
     pub(super) broker: BrokerTable,
     pub(super) cvmfs_server: CvmfsServerTable,
+    pub(super) notify: NotifyTable,
     pub(super) queue: QueueTable,
     pub(super) db: DbTable,
 }

@@ -7,6 +7,7 @@ mod cvmfs_server;
 mod environment;
 mod file;
 mod listen;
+mod notify;
 mod reload;
 mod roles;
 mod secret;
@@ -24,6 +25,7 @@ pub use broker::{BrokerConfig, BrokerTls};
 pub use cvmfs_server::{CvmfsServerConfig, WorldReadable};
 pub use environment::Environment;
 pub use listen::ListenAddress;
+pub use notify::{NotifyConfig, Watched};
 pub use roles::{
     ClientConfig, ClientFlags, Isolation, NodePublisher, Offers, ServerConfig, ServerFlags, WorkerConfig, WorkerFlags,
 };

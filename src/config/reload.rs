@@ -21,6 +21,7 @@ impl Config {
             ("[server] state_dir", before.state_dir != now.state_dir),
             ("[server] claim_expiry_s", before.claim_expiry != now.claim_expiry),
             ("[broker]", before.broker != now.broker),
+            ("[notify]; url, path, watch_s or notifiers of a repository", before.notify != now.notify),
         ]);
         found.extend(self.logging_differs(again));
         found

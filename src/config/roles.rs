@@ -8,7 +8,7 @@ use super::credentials::TOKEN;
 use super::listen::{ListenAddress, NoAddress};
 use super::secret::read_token_file;
 use super::value::Setting;
-use super::{BrokerConfig, Config, ConfigError, CvmfsServerConfig};
+use super::{BrokerConfig, Config, ConfigError, CvmfsServerConfig, NotifyConfig};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
 use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
@@ -81,6 +81,8 @@ pub struct ServerConfig {
     pub repositories: Repositories,
     /// What sends offers and tells events; workers ask for offers over HTTP where there is none.
     pub broker: Option<BrokerConfig>,
+    /// Notifications.
+    pub notify: NotifyConfig,
 }
 
 /// Flags of `conveyor worker`.
@@ -218,6 +220,7 @@ impl Config {
             batches: self.batches()?,
             repositories: self.repositories()?,
             broker: self.broker()?,
+            notify: self.notify()?,
         })
     }
 
@@ -398,7 +401,7 @@ impl Config {
         file.listen.iter().map(parse).collect()
     }
 
-    fn state_dir(&self, flag: Option<&PathBuf>, file: &Setting<PathBuf>, default: &str) -> PathBuf {
+    pub(super) fn state_dir(&self, flag: Option<&PathBuf>, file: &Setting<PathBuf>, default: &str) -> PathBuf {
         let systemd =
             || self.environment.get("STATE_DIRECTORY").and_then(|list| list.split(':').next()).map(PathBuf::from);
         flag.or(file.get()).cloned().or_else(systemd).unwrap_or_else(|| default.into())

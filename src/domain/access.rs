@@ -18,6 +18,8 @@ pub enum Role {
     Read,
     /// `read`; upload and submit; cancel and retry one's own jobs.
     Submit,
+    /// Tell clients of a new revision. Does not look at jobs.
+    Notify,
     /// Carry jobs out. Does not look at those of others.
     Worker,
     /// `submit`; everything on all jobs.
@@ -28,13 +30,14 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Read, Self::Submit, Self::Worker, Self::Operator, Self::Admin];
+    pub const ALL: [Self; 6] = [Self::Read, Self::Submit, Self::Notify, Self::Worker, Self::Operator, Self::Admin];
 
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Submit => "submit",
+            Self::Notify => "notify",
             Self::Worker => "worker",
             Self::Operator => "operator",
             Self::Admin => "admin",
@@ -45,9 +48,9 @@ impl Role {
     pub fn includes(self, other: Self) -> bool {
         match self {
             Self::Admin => true,
-            Self::Operator => matches!(other, Self::Operator | Self::Submit | Self::Read),
+            Self::Operator => matches!(other, Self::Operator | Self::Submit | Self::Notify | Self::Read),
             Self::Submit => matches!(other, Self::Submit | Self::Read),
-            Self::Read | Self::Worker => self == other,
+            Self::Read | Self::Notify | Self::Worker => self == other,
         }
     }
 }
@@ -62,10 +65,10 @@ impl fmt::Display for Role {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
     /// Not a role.
-    #[error("there is no role {0:?}: use read, submit, worker, operator or admin")]
+    #[error("there is no role {0:?}: use read, submit, notify, worker, operator or admin")]
     Role(String),
     /// No role at all.
-    #[error("a token needs a role: read, submit, worker, operator or admin")]
+    #[error("a token needs a role: read, submit, notify, worker, operator or admin")]
     NoRole,
     /// Not an id.
     #[error("token id {0:?} is not valid: use 4 to 32 of a-z 0-9")]

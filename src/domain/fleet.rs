@@ -26,6 +26,18 @@ pub struct RepositoryRules {
     /// Times that recur, in which nothing of it is offered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub maintenance: Vec<Window>,
+    /// Where its files are, `http://…` or a directory: what vouches for notifications about it is read there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// A directory of this machine with its files, where others publish it: new revisions are announced as they come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Seconds between two looks at it for revisions that others publish. Without that only a `path` is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch_s: Option<u32>,
+    /// The owners of the tokens that may publish notifications about it; all that have the role, where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifiers: Option<Vec<String>>,
 }
 
 fn default_fleet() -> String {
@@ -34,7 +46,16 @@ fn default_fleet() -> String {
 
 impl Default for RepositoryRules {
     fn default() -> Self {
-        Self { fleet: default_fleet(), gateway: false, batch_root: None, maintenance: Vec::new() }
+        Self {
+            fleet: default_fleet(),
+            gateway: false,
+            batch_root: None,
+            maintenance: Vec::new(),
+            url: None,
+            path: None,
+            watch_s: None,
+            notifiers: None,
+        }
     }
 }
 

@@ -97,6 +97,11 @@ pub(super) const TABLE: &[(Method, &str, Access)] = &[
     (Method::POST, "/api/v1/tokens", ADMIN),
     (Method::GET, "/api/v1/tokens", ADMIN),
     (Method::POST, "/api/v1/tokens/{id}/revoke", ADMIN),
+    // These look at who asks by themselves: what is open is a setting.
+    (Method::POST, "/api/v1/publish", Open),
+    (Method::GET, "/api/v1/subscribe", Open),
+    (Method::POST, "/api/v1/notifications/publish", Open),
+    (Method::GET, "/api/v1/notifications/subscribe", Open),
     (Method::GET, "/api/v1/openapi.json", Open),
     (Method::GET, "/healthz", Open),
     (Method::GET, "/readyz", Open),
@@ -229,7 +234,7 @@ pub(super) async fn may_steer(state: &Shared, caller: &Caller, id: JobId) -> Res
     )))
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, secret) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
 }

@@ -96,7 +96,7 @@ pub(super) async fn readyz(State(state): State<Shared>) -> (StatusCode, Json<Rea
             ready: reason.is_none(),
             reason,
             damaged_rows: state.engine.store().damaged_rows(),
-            warnings: state.engine.node_faults().into_iter().chain(state.engine.unannounced()).collect(),
+            warnings: state.engine.node_faults().into_iter().chain(state.engine.notify_faults()).collect(),
             broker,
         }),
     )
@@ -122,6 +122,10 @@ pub(super) async fn metrics(State(state): State<Shared>) -> Result<impl IntoResp
     text.push_str(&format!("conveyor_damaged_rows {damaged}\n"));
     text.push_str("# HELP conveyor_notify_unannounced Repositories of which a publish could not be announced.\n# TYPE conveyor_notify_unannounced gauge\n");
     text.push_str(&format!("conveyor_notify_unannounced {}\n", state.engine.unannounced().len()));
+    if let Some(is_up) = state.engine.exchanges() {
+        text.push_str("# HELP conveyor_notify_exchange_up 1 where notifications are exchanged with other servers.\n# TYPE conveyor_notify_exchange_up gauge\n");
+        text.push_str(&format!("conveyor_notify_exchange_up {}\n", u8::from(is_up)));
+    }
     let whitelists = state.engine.whitelists();
     if !whitelists.is_empty() {
         text.push_str("# HELP conveyor_repository_whitelist_expires_seconds When clients begin to refuse the repository, in seconds since 1970.\n# TYPE conveyor_repository_whitelist_expires_seconds gauge\n");

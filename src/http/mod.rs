@@ -17,6 +17,7 @@ mod jobs;
 mod log_stream;
 mod login;
 mod logs;
+mod notify;
 mod openapi;
 mod page;
 mod repositories;
@@ -47,6 +48,7 @@ use utoipa_axum::routes;
 use crate::app::Engine;
 pub use health::Readiness;
 pub use log_stream::{LogEnd, LogText};
+pub use notify::{Notify, NotifySettings, notify_router};
 pub use serve::{Listener, serve};
 pub use standby::until_leading;
 
@@ -60,6 +62,8 @@ pub struct AppState {
     pub repositories_dir: Option<PathBuf>,
     /// What slow clients are granted.
     pub limits: Limits,
+    /// Notifications, where they are served here.
+    pub notify: Option<Arc<Notify>>,
     /// Ends streams and long polls.
     pub shutdown: CancellationToken,
 }
@@ -106,9 +110,11 @@ type Shared = Arc<AppState>;
 /// Builds the server's routes.
 pub fn router(state: AppState) -> Router {
     let state = Arc::new(state);
-    routes()
-        .split_for_parts()
-        .0
+    let mut routes = routes().split_for_parts().0;
+    if let Some(notify) = &state.notify {
+        routes = routes.merge(notify::routes().with_state(Arc::clone(notify)));
+    }
+    routes
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(from_fn_with_state(Arc::clone(&state), access::check))

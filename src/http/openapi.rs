@@ -9,7 +9,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::log_stream::LogEnd;
-use super::routes;
+use super::{notify, routes};
 use crate::domain::progress::JobProgress;
 use crate::domain::protocol::ErrorBody;
 use crate::domain::standing::UnknownJob;
@@ -27,6 +27,7 @@ use crate::domain::standing::UnknownJob;
         (name = "blobs", description = "Payload bytes, named by their SHA-256."),
         (name = "workers", description = "The workers' side: take offers, claim, publish, report."),
         (name = "tokens", description = "Who may do what."),
+        (name = "notifications", description = "Tell clients of CernVM-FS of a new revision, and be told."),
         (name = "health", description = "For supervisors."),
         (name = "repositories", description = "How repositories stand and what keeps them from being served; and their files, where the server holds them itself."),
         (name = "page", description = "For people."),
@@ -50,6 +51,7 @@ pub(super) fn frame() -> utoipa::openapi::OpenApi {
 
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
     let mut document = routes().into_openapi();
+    document.merge(notify::routes().into_openapi());
     // Only axum writes a parameter that spans slashes so.
     let paths = std::mem::take(&mut document.paths.paths);
     let paths = paths.into_iter().map(|(path, mut item)| {

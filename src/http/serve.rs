@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, UnixListener};
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::Semaphore;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Limits;
 use super::closing::{self, Activity, Heard, ReplyBody, Stream};
+use super::notify::Peer;
 use super::stall::Impatient;
 
 /// A socket that connections come from; whoever calls has bound it.
@@ -44,15 +47,17 @@ impl From<UnixListener> for Listener {
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<Stream> {
+    /// A connection, and the address at its other end.
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 // Replies are small and somebody waits for them. Where the client is gone already, the first read tells.
                 let _ = stream.set_nodelay(true);
-                Ok(Either::Left(stream))
+                let _ = keep_alive(&stream);
+                Ok((Either::Left(stream), Peer(Some(peer.ip().to_canonical()))))
             }
-            Self::Unix(listener) => Ok(Either::Right(listener.accept().await?.0)),
+            Self::Unix(listener) => Ok((Either::Right(listener.accept().await?.0), Peer(None))),
         }
     }
 }
@@ -97,10 +102,10 @@ async fn accept(
     loop {
         let Ok(slot) = Arc::clone(slots).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok(stream) => {
+            Ok((stream, peer)) => {
                 let (router, limits, shutdown) = (router.clone(), limits.clone(), shutdown.clone());
                 connections.spawn(async move {
-                    connection(stream, router, limits, shutdown).await;
+                    connection(stream, peer, router, limits, shutdown).await;
                     drop(slot);
                 });
             }
@@ -116,14 +121,27 @@ async fn accept(
     }
 }
 
-async fn connection(stream: Stream, router: Router, limits: Limits, shutdown: CancellationToken) {
+/// Finds clients that are gone without a word. Notifications may have nothing to say for days, and may say nothing else.
+fn keep_alive(stream: &TcpStream) -> nix::Result<()> {
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &60)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &15)?;
+    setsockopt(stream, sockopt::TcpKeepCount, &4)?;
+    setsockopt(stream, sockopt::TcpUserTimeout, &120_000)
+}
+
+async fn connection(stream: Stream, peer: Peer, router: Router, limits: Limits, shutdown: CancellationToken) {
     let activity = Activity::new();
     let io = TokioIo::new(Impatient::new(Heard::new(stream, Arc::clone(&activity)), limits.write_idle));
-    let service = service_fn(|request| closing::answer(router.clone(), Arc::clone(&activity), request));
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        closing::answer(router.clone(), Arc::clone(&activity), request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
-        .serve_connection(io, service);
+        .serve_connection(io, service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -137,10 +155,10 @@ async fn connection(stream: Stream, router: Router, limits: Limits, shutdown: Ca
     }
 }
 
-impl<I, S> closing::Closable for http1::Connection<I, S>
+impl<I, S> closing::Closable for http1::UpgradeableConnection<I, S>
 where
     S: HttpService<Incoming, ResBody = ReplyBody, Error = Infallible>,
-    I: Read + Write + Unpin,
+    I: Read + Write + Unpin + Send + 'static,
 {
     fn close(self: Pin<&mut Self>) {
         self.graceful_shutdown();

@@ -9,6 +9,9 @@ mod exchange;
 mod tests;
 mod watching;
 
+#[cfg(test)]
+pub(crate) use tests::{unverified, unverified_message};
+
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -16,8 +19,10 @@ use tokio::sync::watch;
 use super::clock::Clock;
 use crate::domain::names::RepositoryName;
 use crate::domain::notification::{Accepted, Announcement, Message, Origin, Proof};
-use crate::notify::hub::{Hub, Subscription};
-use crate::notify::verify::{Refusal, Verifier};
+use crate::notify::hub::Hub;
+pub use crate::notify::hub::Subscription;
+pub use crate::notify::verify::Refusal;
+use crate::notify::verify::Verifier;
 use crate::store::{Store, StoreError};
 
 /// Why a message was not accepted. Nothing changed.

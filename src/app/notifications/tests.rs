@@ -7,6 +7,18 @@ use super::*;
 use crate::app::clock::SystemClock;
 use crate::notify::verify::Sources;
 
+/// Notifications of which nothing is verified.
+pub(crate) async fn unverified(store: Store) -> Notifications {
+    let sources = Sources { verify: false, keys_dir: "/nonexistent".into(), urls: BTreeMap::new(), pattern: None };
+    Notifications::start(store, Verifier::new(sources), Arc::new(SystemClock::default())).await.unwrap()
+}
+
+/// A message with a manifest that nobody signed.
+pub(crate) fn unverified_message(repository: &str, revision: u64) -> Message {
+    let now = Timestamp::now().to_string();
+    Message::about(RepositoryName::new(repository).unwrap(), &manifest(repository, revision), &now)
+}
+
 const REPOSITORY: &str = "test.example.org";
 
 /// A manifest with a signature that is none.
@@ -19,13 +31,11 @@ fn manifest(repository: &str, revision: u64) -> Vec<u8> {
 }
 
 fn message(revision: u64) -> Message {
-    let now = Timestamp::now().to_string();
-    Message::about(RepositoryName::new(REPOSITORY).unwrap(), &manifest(REPOSITORY, revision), &now)
+    unverified_message(REPOSITORY, revision)
 }
 
 async fn on(store: Store) -> Notifications {
-    let sources = Sources { verify: false, keys_dir: "/nonexistent".into(), urls: BTreeMap::new(), pattern: None };
-    Notifications::start(store, Verifier::new(sources), Arc::new(SystemClock::default())).await.unwrap()
+    unverified(store).await
 }
 
 #[tokio::test]

@@ -18,7 +18,9 @@ use super::serving::{self, Second};
 use super::supervision::Phase;
 use super::working;
 use crate::app::Settings;
-use crate::config::{ClientConfig, Isolation, ListenAddress, NodePublisher, Offers, ServerConfig, WorkerConfig};
+use crate::config::{
+    ClientConfig, Isolation, ListenAddress, NodePublisher, NotifyConfig, Offers, ServerConfig, WorkerConfig,
+};
 use crate::domain::fleet::DEFAULT_FLEET;
 use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
@@ -75,6 +77,12 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         batches: BatchLimits::default(),
         repositories: place.repositories.iter().map(|name| (name.clone(), Default::default())).collect(),
         broker: None,
+        notify: NotifyConfig {
+            keys_dir: place.keys_dir(),
+            repository_url: Some(place.repositories_dir().join("@fqrn@").display().to_string()),
+            open_publish: args.listen.ip().is_loopback(),
+            ..NotifyConfig::default()
+        },
     };
     let serving = serving::start(
         server,

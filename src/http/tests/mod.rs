@@ -33,7 +33,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use uuid::Uuid;
 
-use super::{AppState, Limits, router};
+use super::notify::tests::notify;
+use super::{AppState, Limits, NotifySettings, router};
 use crate::app::clock::{SystemClock, SystemEntropy};
 use crate::app::{Engine, Settings};
 use crate::domain::plan::BatchLimits;
@@ -134,6 +135,7 @@ impl Server {
             engine: Arc::clone(&engine),
             anonymous_read: tokio::sync::watch::channel(false).1,
             repositories_dir: Some(directory.path().join("repositories")),
+            notify: Some(notify(&engine, &shutdown, NotifySettings::default()).await),
             limits: Limits::default(),
             shutdown: shutdown.clone(),
         };

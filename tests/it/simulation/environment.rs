@@ -140,7 +140,7 @@ impl Environment {
             let batch_root = gateway.then(|| "/c".parse().unwrap());
             (
                 name.parse().unwrap(),
-                RepositoryRules { fleet: (*fleet).into(), gateway: *gateway, batch_root, maintenance: Vec::new() },
+                RepositoryRules { fleet: (*fleet).into(), gateway: *gateway, batch_root, ..RepositoryRules::default() },
             )
         };
         let repositories: Repositories = REPOSITORIES.iter().map(rules).collect();
