@@ -1,5 +1,6 @@
 //! Offers and events by a real RabbitMQ.
 
+mod activity;
 mod amqp;
 mod command;
 mod contract;

@@ -57,6 +57,22 @@ impl Dev {
         Self::start_in(base, state, &[])
     }
 
+    /// One that dies at a named point; started again, it lives.
+    #[cfg(feature = "crash-points")]
+    pub(crate) fn start_dying_at(point: &str) -> Self {
+        let base = Place::new();
+        let state = base.path().join("state");
+        let mut process = Daemon::start(command(&base, &state, "127.0.0.1:0", &[]).env("CONVEYOR_CRASH_AT", point));
+        let api = api(&ready(&mut process), &state);
+        Self { process, api, state, base }
+    }
+
+    /// Waits until it has died.
+    #[cfg(feature = "crash-points")]
+    pub(crate) fn died(&mut self) {
+        self.process.wait();
+    }
+
     /// With a state directory of the test's choice, and further arguments.
     pub(crate) fn start_in(base: Place, state: PathBuf, arguments: &[&str]) -> Self {
         let (process, api) = launch(&base, &state, "127.0.0.1:0", arguments);

@@ -54,7 +54,7 @@ async fn a_process_that_dies_at_any_named_point_loses_nothing_and_publishes_noth
 fn cases() -> Vec<Vec<String>> {
     let mut cases = Vec::new();
     // Pruning, backups, restores, RabbitMQ and cvmfs_server are killed in tests of their own: nothing of them runs here.
-    let parts = ["retention.", "backup.", "restore.", "broker.", "cvmfs-server."];
+    let parts = ["retention.", "backup.", "restore.", "broker.", "notify.", "cvmfs-server."];
     let elsewhere = |point: &&str| parts.iter().any(|part| point.starts_with(part));
     for point in conveyor::crash::ALL.iter().copied().filter(|point| !elsewhere(point)) {
         match NEED_A_LOSS.iter().find(|(name, _)| *name == point) {
