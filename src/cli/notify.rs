@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -105,6 +106,7 @@ impl Service {
             urls: config.urls.clone(),
             pattern: config.repository_url.clone(),
         };
+        allow_many_files();
         if !config.verify {
             tracing::warn!(
                 "[notify] verify = \"off\": who may publish notifications can make clients believe in any revision"
@@ -143,6 +145,15 @@ impl Service {
         // Some more, for those who publish or are told that there is no room.
         let limits = Limits { connections: self.subscribers + 500, ..Limits::default() };
         http::serve(listeners, http::notify_router(Arc::clone(&self.own)), limits, stop)
+    }
+}
+
+/// Every subscriber is an open file, and services begin with a limit of 1024.
+fn allow_many_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
+    if let Err(error) = raised {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the limit of open files could not be raised");
     }
 }
 

@@ -22,6 +22,8 @@ use crate::domain::ids::JobId;
 pub(super) enum Access {
     /// Nothing.
     Open,
+    /// Nothing here: the settings of notifications say whether it is open, and the handler asks them.
+    Set,
     /// This role, or one that includes it.
     Role(Role),
     /// `operator`, or `submit` for jobs of the same name's tokens: the handler asks [`may_steer`].
@@ -36,12 +38,12 @@ const WORKER: Access = Access::Role(Role::Worker);
 const OPERATOR: Access = Access::Role(Role::Operator);
 const ADMIN: Access = Access::Role(Role::Admin);
 
-use Access::{Open, Payload, Steer};
+use Access::{Open, Payload, Set, Steer};
 
 impl Access {
     fn allows(self, roles: &Roles) -> bool {
         match self {
-            Self::Open => true,
+            Self::Open | Self::Set => true,
             Self::Role(role) => roles.include(role),
             Self::Steer => roles.include(Role::Submit),
             Self::Payload => roles.include(Role::Submit) || roles.include(Role::Worker),
@@ -52,7 +54,7 @@ impl Access {
     fn needed(self) -> &'static str {
         match self {
             // Never asked: everybody may.
-            Self::Open => "no role",
+            Self::Open | Self::Set => "no role",
             Self::Role(role) => role.as_str(),
             Self::Steer => "submit or operator",
             Self::Payload => "submit or worker",
@@ -97,10 +99,10 @@ pub(super) const TABLE: &[(Method, &str, Access)] = &[
     (Method::POST, "/api/v1/tokens", ADMIN),
     (Method::GET, "/api/v1/tokens", ADMIN),
     (Method::POST, "/api/v1/tokens/{id}/revoke", ADMIN),
-    // These look at who asks by themselves: what is open is a setting.
-    (Method::POST, "/api/v1/publish", Open),
+    (Method::POST, "/api/v1/publish", Set),
+    // Unless they are closed.
     (Method::GET, "/api/v1/subscribe", Open),
-    (Method::POST, "/api/v1/notifications/publish", Open),
+    (Method::POST, "/api/v1/notifications/publish", Set),
     (Method::GET, "/api/v1/notifications/subscribe", Open),
     (Method::GET, "/api/v1/openapi.json", Open),
     (Method::GET, "/healthz", Open),
@@ -136,7 +138,7 @@ pub(super) async fn check(State(state): State<Shared>, mut request: Request, nex
     let Some(route) = request.extensions().get::<MatchedPath>() else { return Ok(next.run(request).await) };
     let is_page = PAGES.contains(&route.as_str());
     let demanded = demanded(request.method(), route.as_str());
-    if demanded == Open {
+    if matches!(demanded, Open | Set) {
         return Ok(next.run(request).await);
     }
     let proven = proven(&state, &request, demanded);

@@ -22,7 +22,7 @@ use crate::domain::token::Token;
 /// Arguments of `conveyor token create`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CreateArgs {
-    /// What it is good for: read, submit, worker, operator or admin; several are separated by commas
+    /// What it is good for: read, submit, notify, worker, operator or admin; several are separated by commas
     #[arg(long = "role", value_name = "ROLE,…", value_delimiter = ',', required = true)]
     roles: Vec<Role>,
     /// Whose it is: what jobs submitted with it are known as [default: its id]
