@@ -14,7 +14,7 @@ use conveyor::domain::progress::Counters;
 use conveyor::domain::tree::{ChangedPath, EntryKind, EntryMeta, EntryPath};
 use conveyor::payload::fetch::FetchLimits;
 use conveyor::publisher::{Evidence, Published, Publisher, PublisherError, Revision, Transaction, Workspace};
-use conveyor::worker::{self, Account, Adjustable, Handle, Halt, WorkerSettings};
+use conveyor::worker::{self, Account, Adjustable, Halt, Handle, WorkerSettings};
 use serde_json::json;
 use tokio::sync::watch;
 

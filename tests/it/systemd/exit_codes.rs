@@ -1,0 +1,1 @@
+//! Which ends of a daemon a restart would only repeat.
