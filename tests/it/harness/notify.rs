@@ -1,5 +1,6 @@
 //! A service manager's ear: the socket that `NOTIFY_SOCKET` names.
 
+use std::cell::RefCell;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,6 +13,8 @@ use super::wait::PATIENCE;
 pub(crate) struct Ear {
     socket: UnixDatagram,
     path: PathBuf,
+    /// The status that was told last.
+    status: RefCell<String>,
     _base: Place,
 }
 
@@ -39,7 +42,7 @@ impl Ear {
         let base = Place::new();
         let path = base.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        Self { socket, path, _base: base }
+        Self { socket, path, status: RefCell::default(), _base: base }
     }
 
     /// Lets a command find it.
@@ -58,7 +61,11 @@ impl Ear {
         self.socket.set_read_timeout(Some(time.max(Duration::from_millis(1)))).unwrap();
         let mut buffer = [0; 4096];
         let read = self.socket.recv(&mut buffer).ok()?;
-        Some(Told(String::from_utf8_lossy(&buffer[..read]).lines().map(str::to_owned).collect()))
+        let told = Told(String::from_utf8_lossy(&buffer[..read]).lines().map(str::to_owned).collect());
+        if let Some(status) = told.status() {
+            self.status.replace(status.to_owned());
+        }
+        Some(told)
     }
 
     /// All that is told up to what is looked for, which comes last.
@@ -76,10 +83,12 @@ impl Ear {
         }
     }
 
-    /// Waits for a status that has this in it, and gives all of it.
+    /// Waits until the status has this in it, and gives all of it.
     #[track_caller]
     pub(crate) fn until_status(&self, part: &str) -> String {
-        let told = self.until(part, |told| told.status().is_some_and(|status| status.contains(part)));
-        told.last().and_then(|told| told.status()).unwrap_or_default().to_owned()
+        if !self.status.borrow().contains(part) {
+            self.until(part, |told| told.status().is_some_and(|status| status.contains(part)));
+        }
+        self.status.borrow().clone()
     }
 }

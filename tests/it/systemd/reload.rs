@@ -76,7 +76,8 @@ fn an_offer_moves_to_the_new_fleet_and_what_runs_ends_by_the_rules_of_its_beginn
     let _one = server.worker("one");
     let runs = server.submit(job(REPOSITORY, "/x", script(&server)));
     gate.until_runs(1);
-    let _other = server.worker_with("two", "two", &["--fleet", "elsewhere"]);
+    let mut command = server.worker_command("two", "two", &[]);
+    let _other = Daemon::start(command.args(["--fleet", "elsewhere"]));
     let waits = server.submit(job(REPOSITORY, "/x", script(&server)));
     edit(&server, |text| {
         let repository = format!("[repositories.{REPOSITORY:?}]\n");
@@ -142,7 +143,8 @@ fn settings_with_an_error_change_nothing_and_those_that_need_a_restart_are_named
         let status = reload(&mut server, &ear);
         assert!(status.contains("the settings cannot be used: ") && status.contains(why), "{status}");
         assert!(server.log().contains("all stays as it is"), "{}", server.log());
-        assert_eq!(submit(&server, OTHER).code, 0, "it is there still");
+        let spec = job(OTHER, "/x", conveyor::domain::job::spec::Payload::Empty);
+        server.try_submit(&[spec]).expect("it is there still");
         edit(&server, |_| before);
     }
     assert!(!reload(&mut server, &ear).contains("settings"));
