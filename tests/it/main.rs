@@ -22,6 +22,7 @@ mod site;
 mod standby;
 mod standin;
 mod state;
+mod systemd;
 mod tidy;
 mod trees;
 mod unchanged;
