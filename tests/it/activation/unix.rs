@@ -48,7 +48,7 @@ fn everything_goes_by_a_unix_socket() {
     let run =
         local.server.run(&["submit", "-r", REPOSITORY, "-l", "/x", "--tarball", archive.to_str().unwrap(), "--wait"]);
     assert_eq!(run.code, 0, "{run:?}");
-    assert_eq!(local.server.files("/x"), ["file".to_owned()].into());
+    assert_eq!(local.server.files("x"), ["file".to_owned()].into());
     // Who waits, and who works, goes on with the next server, which listens under the same name.
     let gate = Gate::new();
     let id = local.server.submit(job(REPOSITORY, "/y", local.server.script(&gate.script()))).to_string();
