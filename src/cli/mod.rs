@@ -10,6 +10,7 @@ mod changes;
 mod check;
 mod check_config;
 mod check_db;
+mod completions;
 mod context;
 mod dev;
 mod ended;
@@ -18,6 +19,7 @@ mod list;
 mod listeners;
 mod logging;
 mod logs;
+mod man;
 mod output;
 mod payload;
 mod progress;
@@ -29,6 +31,7 @@ mod server;
 mod serving;
 mod spec_file;
 mod submit;
+mod supervision;
 mod token;
 mod token_lists;
 mod upload;
@@ -149,6 +152,10 @@ enum Command {
     Broker(broker::BrokerCommand),
     /// Say whether the configuration is good
     CheckConfig(check_config::CheckConfigArgs),
+    /// Print the script by which a shell completes commands and flags
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages into a directory
+    Man(man::ManArgs),
 }
 
 impl Command {
@@ -165,7 +172,11 @@ impl Command {
 pub async fn run(cli: Cli, inherited: Inherited) -> anyhow::Result<ExitCode> {
     let Cli { globals, command } = cli;
     let environment = Environment::of_process();
-    let config = Config::load(globals.config.as_deref(), environment.clone())?;
+    let config = match command {
+        // What packages and shells ask for has nothing to do with this machine's configuration.
+        Command::Completions(_) | Command::Man(_) => Config::default(),
+        _ => Config::load(globals.config.as_deref(), environment.clone())?,
+    };
     logging::start(&logging::Settings {
         daemon: command.is_daemon(),
         debug: globals.debug || config.debug(),
@@ -208,5 +219,7 @@ pub async fn run(cli: Cli, inherited: Inherited) -> anyhow::Result<ExitCode> {
         Command::CheckDb(args) => check_db::run(args, &context).await,
         Command::Broker(command) => broker::run(command, &context).await,
         Command::CheckConfig(args) => check_config::run(args, &context),
+        Command::Completions(args) => completions::run(&args, context.output),
+        Command::Man(args) => man::run(&args),
     }
 }

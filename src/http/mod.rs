@@ -39,6 +39,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -53,8 +54,8 @@ pub use standby::until_leading;
 pub struct AppState {
     /// The use cases. Without a token known to them nobody may do anything but what is open to all.
     pub engine: Arc<Engine>,
-    /// Whether jobs, logs and the page are shown to those without a token.
-    pub anonymous_read: bool,
+    /// Whether jobs, logs and the page are shown to those without a token; may change.
+    pub anonymous_read: Receiver<bool>,
     /// Directory whose repositories are served below `/cvmfs`; for development.
     pub repositories_dir: Option<PathBuf>,
     /// What slow clients are granted.

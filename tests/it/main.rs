@@ -26,5 +26,6 @@ mod state;
 mod tidy;
 mod trees;
 mod unchanged;
+mod units;
 mod waiting;
 mod workers;

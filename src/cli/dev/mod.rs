@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::context::Context;
 use super::listeners::Inherited;
 use super::serving::{self, Second};
+use super::supervision::Phase;
 use super::working;
 use crate::app::Settings;
 use crate::config::{ClientConfig, Isolation, ListenAddress, NodePublisher, Offers, ServerConfig, WorkerConfig};
@@ -23,7 +24,7 @@ use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
 use crate::domain::retention::Retention;
 use crate::domain::token::Token;
-use crate::worker::Halt;
+use crate::worker::{Halt, Handle};
 use place::Place;
 
 /// A worker that dies with its server is soon back with it; nothing is gained by waiting longer.
@@ -80,6 +81,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         Inherited::default(),
         Some(place.repositories_dir()),
         Second::IsRefused,
+        watch::Sender::new(Phase::Starting),
         server_shutdown,
     )
     .await?;
@@ -106,7 +108,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         drain_timeout: Duration::ZERO,
         whitelist_warning_days: 0,
     };
-    let mut working = tokio::spawn(working::run(worker, None, halt));
+    let mut working = tokio::spawn(async move { working::run(worker, None, halt, &Handle::default()).await });
     announce(&place, &url, context)?;
 
     let mut stop = signalled.clone();
