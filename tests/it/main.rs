@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod activation;
 mod batches;
 mod broker;
 mod cli;

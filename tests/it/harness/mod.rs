@@ -1,6 +1,7 @@
 //! Real processes, spoken to as a user would: everything that is started ends with the test.
 
 mod ability;
+mod activation;
 mod api;
 mod dev;
 mod fleet;
@@ -19,6 +20,7 @@ mod serve;
 mod wait;
 
 pub(crate) use ability::missing;
+pub(crate) use activation::{Sockets, activated};
 pub(crate) use api::{Api, job, packed};
 pub(crate) use dev::{Dev, Place, REPOSITORY};
 pub(crate) use fleet::{OTHER, Server, Worker, port_of, private};
