@@ -106,6 +106,7 @@ pub struct Config {
     path: Option<PathBuf>,
     environment: Environment,
     warnings: Vec<String>,
+    without_secrets: bool,
 }
 
 impl Config {
@@ -135,7 +136,7 @@ impl Config {
         let mut warnings: Vec<_> =
             file.unused().into_iter().map(|text| format!("{}: {text}", path.display())).collect();
         warnings.extend(environment.unused());
-        Ok(Self { file, path: Some(path.to_owned()), environment, warnings })
+        Ok(Self { file, path: Some(path.to_owned()), environment, warnings, without_secrets: false })
     }
 
     /// The file that was read, if there was one.
