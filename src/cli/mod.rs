@@ -16,6 +16,7 @@ mod dev;
 mod ended;
 mod gateway;
 mod list;
+mod listeners;
 mod logging;
 mod logs;
 mod man;
@@ -30,6 +31,7 @@ mod server;
 mod serving;
 mod spec_file;
 mod submit;
+mod supervision;
 mod token;
 mod token_lists;
 mod upload;
@@ -49,6 +51,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 pub use context::Context;
+pub use listeners::Inherited;
 pub use output::{Color, Format, Output};
 
 use crate::config::{ClientFlags, Config, Environment};
@@ -164,8 +167,9 @@ impl Command {
     }
 }
 
-/// Runs one command; the error is to be given to [`failure::report`].
-pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+/// Runs one command; the error is to be given to [`failure::report`]. The server listens on what was inherited, where
+/// anything was.
+pub async fn run(cli: Cli, inherited: Inherited) -> anyhow::Result<ExitCode> {
     let Cli { globals, command } = cli;
     let environment = Environment::of_process();
     let config = match command {
@@ -205,7 +209,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Workers(args) => workers::run(args, &context).await,
         Command::Leases(args) => gateway::leases::run(args, &context).await,
         Command::Gateway(command) => gateway::run(command, &context).await,
-        Command::Server(args) => server::run(args, &context).await,
+        Command::Server(args) => server::run(args, inherited, &context).await,
         Command::Worker(args) => worker::run(args, &context).await,
         Command::Dev(args) => dev::run(args, &context).await,
         Command::Repositories(args) => repository::list_all(args, &context).await.map(|()| ExitCode::SUCCESS),
