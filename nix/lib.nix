@@ -1,17 +1,13 @@
 # What the files beside this one share. Builtins only, so that it is evaluated where there is no nixpkgs.
 let
   inherit (builtins)
-    all
     attrNames
-    attrValues
-    concatLists
     concatMap
     elem
     filter
     foldl'
     fromJSON
     isAttrs
-    isList
     isString
     listToAttrs
     match
