@@ -3,7 +3,6 @@ let
   inherit (builtins)
     attrNames
     concatMap
-    elem
     filter
     foldl'
     fromJSON
@@ -142,15 +141,25 @@ rec {
       (from "broker-password" brokerPasswordFile)
     ];
 
+  # What `options` does not have, table for table; one that is empty there may hold anything.
   known =
-    option: names: value:
+    option: options: value:
     let
-      unknown = filter (name: !(elem name names)) (attrNames value);
+      unknown = filter (name: !(options ? ${name})) (attrNames value);
     in
-    {
-      assertion = unknown == [ ];
-      message = "${option} has no ${toString unknown}; it has ${toString names}";
-    };
+    [
+      {
+        assertion = unknown == [ ];
+        message = "${option} has no ${toString unknown}; it has ${toString (attrNames options)}";
+      }
+    ]
+    ++ concatMap (
+      name:
+      if isAttrs (options.${name} or null) && options.${name} != { } && isAttrs value.${name} then
+        known "${option}.${name}" options.${name} value.${name}
+      else
+        [ ]
+    ) (attrNames value);
 
   # Ends with the messages of what does not hold.
   check =

@@ -9,6 +9,13 @@ let
   cfg = config.services.conveyor.client;
 in
 {
+  options.services.conveyor.package = lib.mkOption {
+    type = lib.types.package;
+    default = pkgs.callPackage ../nix/package.nix { };
+    defaultText = lib.literalExpression "pkgs.callPackage ../nix/package.nix { }";
+    description = "The package that has `bin/conveyor` and its units, for all roles of this machine.";
+  };
+
   options.services.conveyor.client = {
     enable = lib.mkEnableOption "the program `conveyor` for those who submit jobs and look at them";
     inherit (shared) package;

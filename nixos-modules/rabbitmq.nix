@@ -65,8 +65,8 @@ in
         conveyor-worker.passwordFile = "/run/secrets/conveyor-worker-broker-password";
       };
       description = ''
-        The users by name. A changed password or permission is set when the machine's configuration is switched or RabbitMQ starts; a
-        user that is not named any more stays until `rabbitmqctl delete_user`. The user `guest`, which RabbitMQ makes, is deleted.
+        The users by name. After a password file changed: `systemctl restart conveyor-rabbitmq`. A user that is not named any more
+        stays until `rabbitmqctl delete_user`. The user `guest`, which RabbitMQ makes, is deleted.
       '';
       type = lib.types.attrsOf (
         lib.types.submodule (

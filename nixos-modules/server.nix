@@ -88,10 +88,7 @@ in
         };
       })
       {
-        services.conveyor.client = {
-          enable = lib.mkDefault true;
-          package = lib.mkDefault cfg.package;
-        };
+        services.conveyor.client.enable = lib.mkDefault true;
         systemd.packages = [ cfg.package ];
         systemd.tmpfiles.packages = [ cfg.package ];
         systemd.services.conveyor-server = {

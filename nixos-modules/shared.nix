@@ -26,7 +26,10 @@ let
       unitConfig = lib.filterAttrs (name: _: !(ordering ? ${name})) section;
     };
   service =
-    sections:
+    name: unit:
+    let
+      inherit (unit) sections;
+    in
     unitOptions (sections.Unit or { })
     // {
       serviceConfig = removeAttrs (sections.Service or { }) [ "Environment" ];
@@ -39,19 +42,20 @@ let
           lib.nameValuePair (lib.head words) (lib.concatStringsSep "=" (lib.tail words))
         ) (sections.Service.Environment or [ ])
       );
-      # NixOS looks at no [Install] section.
-      wantedBy = sections.Install.WantedBy or [ "multi-user.target" ];
+      # NixOS looks at no [Install] section of a package's unit; its own units it starts itself.
+      wantedBy =
+        sections.Install.WantedBy or (lib.optional (lib.hasPrefix "conveyor-" name) "multi-user.target");
     };
   socket =
-    sections:
-    unitOptions (sections.Unit or { })
+    _name: unit:
+    unitOptions (unit.sections.Unit or { })
     // {
-      socketConfig = sections.Socket or { };
+      socketConfig = unit.sections.Socket or { };
       wantedBy = [ "sockets.target" ];
     };
   ofKind =
     suffix: make: units:
-    lib.mapAttrs' (name: unit: lib.nameValuePair (lib.removeSuffix suffix name) (make unit.sections)) (
+    lib.mapAttrs' (name: unit: lib.nameValuePair (lib.removeSuffix suffix name) (make name unit)) (
       lib.filterAttrs (name: _: lib.hasSuffix suffix name) units
     );
 in
@@ -65,9 +69,9 @@ in
 
   package = lib.mkOption {
     type = lib.types.package;
-    default = pkgs.callPackage ../nix/package.nix { };
-    defaultText = lib.literalExpression "pkgs.callPackage ../nix/package.nix { }";
-    description = "The package that has `bin/conveyor` and its units.";
+    default = config.services.conveyor.package;
+    defaultText = lib.literalExpression "config.services.conveyor.package";
+    description = "The package that has `bin/conveyor` and its units, where it is another one for this role.";
   };
 
   settings =

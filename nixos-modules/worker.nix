@@ -117,10 +117,7 @@ in
         };
       })
       {
-        services.conveyor.client = {
-          enable = lib.mkDefault true;
-          package = lib.mkDefault cfg.package;
-        };
+        services.conveyor.client.enable = lib.mkDefault true;
         services.conveyor.worker.settings.worker.publisher = lib.mkDefault cfg.publisher;
         systemd.packages = [ cfg.package ];
         systemd.services.conveyor-worker = {
