@@ -17,5 +17,6 @@ pub mod payload;
 pub mod planted;
 mod processes;
 pub mod publisher;
+mod socket_file;
 pub mod store;
 pub mod worker;

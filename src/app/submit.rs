@@ -29,7 +29,8 @@ impl Engine {
         submission: Option<SubmissionId>,
         mut specs: Vec<JobSpec>,
     ) -> Result<SubmitReply, AppError> {
-        let is_submitter = owner.as_ref().filter(|_| self.settings.submitter_is_owner);
+        let submitter_is_owner = self.dispatcher.rules().submitter_is_owner;
+        let is_submitter = owner.as_ref().filter(|_| submitter_is_owner);
         if let Some(owner) = is_submitter {
             specs.iter_mut().for_each(|spec| spec.submitter = owner.as_str().to_owned());
         }

@@ -11,7 +11,9 @@ use crate::payload::fetch::FetchLimits;
 use crate::publisher::cvmfs_server::{self, CvmfsServer, Mark, Ownership, WorldReadable};
 use crate::publisher::native::NativePublisher;
 use crate::publisher::{Owner, Publisher};
-use crate::worker::{self, Account, Ended, Halt, Once, WorkerSettings};
+use crate::worker::{self, Account, Ended, Halt, Handle, Once, WorkerSettings};
+
+use super::supervision::adjustable;
 
 /// The account that payloads run as where the worker is root and nothing is configured.
 const NOBODY: &str = "nobody";
@@ -21,12 +23,13 @@ pub(super) async fn run(
     config: WorkerConfig,
     once: Option<Once>,
     halt: watch::Receiver<Halt>,
+    handle: &Handle,
 ) -> anyhow::Result<Ended> {
     if let NodePublisher::CvmfsServer(_) = config.publisher {
         CvmfsServer::refuse_other_namespace().map_err(anyhow::Error::msg)?;
     }
     let (client, publisher, settings) = parts(config, once)?;
-    Ok(worker::run(client, publisher, settings, halt).await?)
+    Ok(worker::run(client, publisher, settings, halt, handle).await?)
 }
 
 /// What a worker is made of.
@@ -36,12 +39,12 @@ pub(super) fn parts(
 ) -> anyhow::Result<(Client, Arc<dyn Publisher>, WorkerSettings)> {
     let run_as = account(config.run_as.as_deref())?;
     let publisher = publisher(&config, run_as);
+    let adjustable = adjustable(&config);
     let client = Client::new(&config.client.url, config.client.token)?;
     let settings = WorkerSettings {
         node: config.node,
         fleet: config.fleet,
-        // One batch takes one slot.
-        slots: if once.is_some() { 1 } else { config.slots },
+        adjustable,
         state_dir: config.state_dir,
         temp_dir: config.temp_dir,
         run_as,
@@ -52,9 +55,6 @@ pub(super) fn parts(
             Offers::Http => None,
             Offers::Rabbitmq(broker) => Some(super::broker::settings(&broker)),
         },
-        repositories: config.repositories,
-        drain_timeout: config.drain_timeout,
-        whitelist_warning_days: config.whitelist_warning_days,
         once,
     };
     Ok((client, publisher, settings))

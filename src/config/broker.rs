@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use url::Url;
 
+use super::credentials::BROKER_PASSWORD;
 use super::value::Setting;
 use super::{Config, ConfigError};
 use crate::domain::token::Token;
@@ -36,7 +37,7 @@ pub(super) struct BrokerTable {
 }
 
 /// How to reach the broker, with every file read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerConfig {
     /// Its host.
     pub host: String,
@@ -63,7 +64,7 @@ pub struct BrokerConfig {
 }
 
 /// Certificates, PEM.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BrokerTls {
     /// The authorities to trust.
     pub authorities: String,
@@ -85,8 +86,8 @@ impl Config {
         let address = address(url)?;
         let prefix = name("prefix", &file.prefix, DEFAULT_PREFIX)?;
         let events_exchange = name("events_exchange", &file.events_exchange, &format!("{prefix}.events"))?;
-        let password = match file.password_file.get() {
-            Some(path) => read_password(path)?,
+        let password = match file.password_file.get().cloned().or_else(|| self.credential(BROKER_PASSWORD)) {
+            Some(path) => read_password(&path)?,
             None => {
                 return refuse(
                     "password_file",

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::credentials::TOKEN;
+use super::listen::{ListenAddress, NoAddress};
 use super::secret::read_token_file;
 use super::value::Setting;
 use super::{BrokerConfig, Config, ConfigError, CvmfsServerConfig};
@@ -43,7 +45,7 @@ pub struct ClientConfig {
 #[derive(Debug, Clone, Default)]
 pub struct ServerFlags {
     /// `--listen`; empty when not given.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
     /// `--state-dir`.
     pub state_dir: Option<PathBuf>,
     /// `--token-file`.
@@ -53,8 +55,8 @@ pub struct ServerFlags {
 /// What the server runs with.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// Addresses to listen on, unless systemd hands over sockets.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen, unless sockets are inherited.
+    pub listen: Vec<ListenAddress>,
     /// Where everything durable is.
     pub state_dir: PathBuf,
     /// The token that opens everything, with which the first others are made.
@@ -136,7 +138,7 @@ pub struct WorkerConfig {
 }
 
 /// What a worker publishes with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodePublisher {
     /// It writes the repositories of its directory by itself.
     Native,
@@ -155,7 +157,7 @@ pub enum Isolation {
 }
 
 /// How a worker gets offers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Offers {
     /// It asks the server.
     Http,
@@ -186,7 +188,10 @@ impl Config {
         let listen = if !flags.listen.is_empty() { flags.listen.clone() } else { self.listen()? };
         let token = match self.said_token(flags.token_file.as_deref())? {
             Some(token) => Some(token),
-            None => file.token_file.get().map(|path| read_token_file(path)).transpose()?,
+            None => {
+                let path = file.token_file.get().cloned().or_else(|| self.credential(TOKEN));
+                path.map(|path| read_token_file(&path)).transpose()?
+            }
         };
         Ok(ServerConfig {
             listen,
@@ -221,9 +226,10 @@ impl Config {
         let file = &self.file.worker;
         let said_url = flags.client.url.as_deref().or_else(|| self.environment.get("CONVEYOR_URL"));
         let url = said_url.or(file.server.get().map(String::as_str)).or(self.file.client.url.get().map(String::as_str));
-        let token = match (self.said_token(flags.client.token_file.as_deref())?, file.token_file.get()) {
+        let own_token = file.token_file.get().cloned().or_else(|| self.credential(TOKEN));
+        let token = match (self.said_token(flags.client.token_file.as_deref())?, own_token) {
             (Some(token), _) => Some(token),
-            (None, Some(path)) => Some(read_token_file(path)?),
+            (None, Some(path)) => Some(read_token_file(&path)?),
             (None, None) => self.client_token()?,
         };
         let node = match flags.name.as_ref().or(file.node.get()).or(file.name.get()) {
@@ -287,7 +293,8 @@ impl Config {
         let tokens = [client.token_file.get(), server.token_file.get(), worker.token_file.get()];
         let tokens = tokens.into_iter().flatten().chain(&flags.client.token_file).chain(&server.tokens).cloned();
         let state = server.state_dir.get().cloned().unwrap_or_else(|| DEFAULT_SERVER_STATE.into());
-        tokens.chain(said).chain(self.path.clone()).chain(self.broker_secrets()).chain([state]).collect()
+        let given = said.into_iter().chain(self.credentials_directory());
+        tokens.chain(given).chain(self.path.clone()).chain(self.broker_secrets()).chain([state]).collect()
     }
 
     fn batches(&self) -> Result<BatchLimits, ConfigError> {
@@ -373,17 +380,20 @@ impl Config {
         )
     }
 
-    fn listen(&self) -> Result<Vec<SocketAddr>, ConfigError> {
+    fn listen(&self) -> Result<Vec<ListenAddress>, ConfigError> {
         let file = &self.file.server;
         if file.listen.is_empty() {
             // The old program listened on all addresses, whatever its host said.
             let old = file.host.get().is_some() || file.port.get().is_some();
             let port = file.port.get().copied().unwrap_or(DEFAULT_PORT);
-            return Ok(vec![SocketAddr::from((if old { [0, 0, 0, 0] } else { [127, 0, 0, 1] }, port))]);
+            let address = SocketAddr::from((if old { [0, 0, 0, 0] } else { [127, 0, 0, 1] }, port));
+            return Ok(vec![address.into()]);
         }
         let parse = |text: &String| {
-            let why = format!("has {text:?}; write an address and a port, such as 127.0.0.1:8080 or [::]:8080");
-            text.parse().map_err(|_| ConfigError::Value { key: "[server] listen".into(), why })
+            text.parse().map_err(|error: NoAddress| ConfigError::Value {
+                key: "[server] listen".into(),
+                why: format!("has {text:?}; {error}"),
+            })
         };
         file.listen.iter().map(parse).collect()
     }

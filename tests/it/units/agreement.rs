@@ -1,0 +1,78 @@
+//! What the units say, and what the program takes for granted, are the same.
+
+use conveyor::cli::Cli;
+use conveyor::config::{Config, DEFAULT_FILE, ServerFlags, WorkerFlags};
+
+use super::{text, values};
+
+#[test]
+fn state_is_where_the_program_keeps_it() {
+    let config = Config::default();
+    let server = config.server(&ServerFlags::default()).unwrap().state_dir;
+    let worker = config.worker(&WorkerFlags::default()).unwrap().state_dir;
+    for (unit, state) in [("conveyor-server.service", server), ("conveyor-worker.service", worker)] {
+        let below = values(&text(unit), "StateDirectory");
+        assert_eq!(state, std::path::Path::new("/var/lib").join(&below[0]), "{unit}");
+        assert_eq!(values(&text(unit), "StateDirectoryMode"), ["0700"], "{unit}");
+        assert!(text("sysusers.d/conveyor.conf").contains(&format!(" {}\n", state.display())), "{unit}");
+    }
+}
+
+#[test]
+fn the_socket_has_the_address_that_the_server_would_listen_at() {
+    let listen = Config::default().server(&ServerFlags::default()).unwrap().listen;
+    let socket = text("conveyor-server.socket");
+    let streams = values(&socket, "ListenStream");
+    let tcp: Vec<_> = streams.iter().filter(|stream| !stream.starts_with('/')).cloned().collect();
+    assert_eq!(tcp, listen.iter().map(ToString::to_string).collect::<Vec<_>>());
+    assert_eq!(values(&socket, "FileDescriptorName"), ["http"]);
+    let directory = "d /run/conveyor ";
+    assert!(streams.iter().any(|stream| stream.starts_with("/run/conveyor/")), "{streams:?}");
+    assert!(text("tmpfiles.d/conveyor.conf").contains(directory), "no {directory}");
+}
+
+#[test]
+fn the_server_s_directory_of_sockets_outlives_the_server() {
+    assert_eq!(values(&text("conveyor-server.service"), "RuntimeDirectory"), [""; 0]);
+}
+
+#[test]
+fn accounts_and_groups_are_made() {
+    let made = text("sysusers.d/conveyor.conf");
+    let made: Vec<_> = made.lines().filter_map(|line| line.strip_prefix("u ")?.split(' ').next()).collect();
+    let named = [
+        values(&text("conveyor-server.service"), "User"),
+        values(&text("conveyor-server.service"), "Group"),
+        values(&text("conveyor-server.socket"), "SocketGroup"),
+        values(&text("examples/worker-native.conf"), "User"),
+    ];
+    for name in named.concat() {
+        assert!(made.contains(&name.as_str()), "{name} is not made: {made:?}");
+    }
+}
+
+#[test]
+fn the_commands_of_the_units_are_commands() {
+    use clap::Parser;
+    for unit in ["conveyor-server.service", "conveyor-worker.service"] {
+        let command = values(&text(unit), "ExecStart").remove(0);
+        let words: Vec<_> = command.split(' ').collect();
+        assert_eq!(words[0], "/usr/bin/conveyor");
+        assert!(Cli::try_parse_from(&words).is_ok(), "{command}");
+    }
+}
+
+#[test]
+fn the_document_names_the_settings_and_the_credentials() {
+    let readme = text("README.md");
+    assert!(readme.contains(DEFAULT_FILE));
+    for unit in ["conveyor-server.service", "conveyor-worker.service"] {
+        let credentials = values(&text(unit), "LoadCredential");
+        assert_eq!(credentials.len(), 2, "{unit}");
+        for credential in credentials {
+            let (_, file) = credential.split_once(':').unwrap();
+            // A relative name: an absolute one that is not there would keep the unit from starting.
+            assert!(!file.contains('/') && readme.contains(file), "{unit}: {file}");
+        }
+    }
+}
