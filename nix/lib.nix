@@ -88,7 +88,7 @@ rec {
   secretFile = option: path: [
     {
       assertion = path == null || (isString path && startsWith "/" path);
-      message = "${option} must be an absolute path of the machine, as a string; it is ${builtins.toJSON path}";
+      message = "${option} must be an absolute path of the machine, as a string; it is ${toString path}";
     }
     {
       assertion = !(isString path) || !(inStore path);

@@ -26,7 +26,13 @@ in
 
   config = lib.mkIf cfg.enable (
     lib.mkMerge [
-      (shared.configuration { role = import ../nix/client.nix { inherit (shared) services; }; })
+      (shared.configuration {
+        role = import ../nix/client.nix { inherit (shared) services; };
+        checks."/etc/cvmfs/conveyor/config.toml" = {
+          role = "client";
+          inherit (cfg) package;
+        };
+      })
       { environment.systemPackages = [ cfg.package ]; }
     ]
   );

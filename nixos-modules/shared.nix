@@ -86,8 +86,10 @@ in
       };
       default = { };
       description = ''
-        ${what} Every key of docs/configuration.md can be set. The program itself checks the file when it is built. It is in the Nix
-        store, where everyone can read it, so that secrets are named as files by other options.
+        ${what}
+
+        Every key of docs/configuration.md can be set, and the program itself checks the file when it is built. It is in the Nix store,
+        where everyone can read it, so that secrets are named as files by other options.
       '';
     };
 
