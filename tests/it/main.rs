@@ -13,6 +13,7 @@ mod holds;
 mod hostile;
 mod kill;
 mod mount;
+mod nixos;
 mod predecessor;
 mod publisher_node;
 mod race;
