@@ -102,6 +102,22 @@ fn a_full_disk_is_told_and_no_reason_to_be_killed() {
 }
 
 #[test]
+fn a_service_manager_that_reads_nothing_holds_up_nobody() {
+    let ear = Ear::new();
+    ear.fill();
+    let mut server = managed(&ear, watched);
+    let mut command = server.worker_command("one", "one", &[]);
+    watched(ear.hears(&mut command));
+    let mut worker = Daemon::start(&mut command);
+    for _ in 0..3 {
+        server.publish(job(REPOSITORY, "/x", server.script("echo x >>x/x")));
+    }
+    assert!(worker.terminate().success());
+    assert!(server.process().terminate().success());
+    assert!(ear.within(INTERVAL).is_some_and(|told| told.status() == Some("of the test")), "it was full");
+}
+
+#[test]
 fn nobody_is_fed_for_who_is_not_watched() {
     for variables in [&[][..], &[("WATCHDOG_USEC", "900000"), ("WATCHDOG_PID", "1")], &[("WATCHDOG_USEC", "0")]] {
         let ear = Ear::new();
