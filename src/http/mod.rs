@@ -92,7 +92,7 @@ impl Default for Limits {
             body_idle: Duration::from_secs(60),
             write_idle: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(10),
-            last_request: Duration::from_secs(1),
+            last_request: Duration::from_millis(500),
             connections: 10_000,
             submission_bytes: 64 * 1024 * 1024,
             json_bytes: 1024 * 1024,

@@ -24,7 +24,7 @@ const PER_SECOND: u32 = 200;
 /// Clients of each of the two kinds that together keep the pace.
 const CLIENTS: u32 = 20;
 /// Longer than the server keeps an idle connection when it stops.
-const SLOW: Duration = Duration::from_millis(2300);
+const SLOW: Duration = Duration::from_millis(1700);
 const ANSWER_MAX: usize = 1 << 20;
 
 /// What all clients together have seen.
