@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::credentials::TOKEN;
 use super::listen::{ListenAddress, NoAddress};
-use super::secret::read_token_file;
 use super::value::Setting;
 use super::{BrokerConfig, Config, ConfigError, CvmfsServerConfig};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
@@ -190,7 +189,7 @@ impl Config {
             Some(token) => Some(token),
             None => {
                 let path = file.token_file.get().cloned().or_else(|| self.credential(TOKEN));
-                path.map(|path| read_token_file(&path)).transpose()?
+                path.map(|path| self.token_in(&path)).transpose()?
             }
         };
         Ok(ServerConfig {
@@ -229,7 +228,7 @@ impl Config {
         let own_token = file.token_file.get().cloned().or_else(|| self.credential(TOKEN));
         let token = match (self.said_token(flags.client.token_file.as_deref())?, own_token) {
             (Some(token), _) => Some(token),
-            (None, Some(path)) => Some(read_token_file(&path)?),
+            (None, Some(path)) => Some(self.token_in(&path)?),
             (None, None) => self.client_token()?,
         };
         let node = match flags.name.as_ref().or(file.node.get()).or(file.name.get()) {
@@ -407,7 +406,7 @@ impl Config {
     /// The token that a flag or the environment gives, which goes for all roles.
     fn said_token(&self, flag: Option<&Path>) -> Result<Option<Token>, ConfigError> {
         if let Some(path) = flag {
-            return read_token_file(path).map(Some);
+            return self.token_in(path).map(Some);
         }
         if let Some(text) = self.environment.get("CONVEYOR_TOKEN") {
             let refuse = |error: crate::domain::token::TokenError| ConfigError::Value {
@@ -416,7 +415,7 @@ impl Config {
             };
             return Token::new(text).map(Some).map_err(refuse);
         }
-        self.environment.get("CONVEYOR_TOKEN_FILE").map(|path| read_token_file(Path::new(path))).transpose()
+        self.environment.get("CONVEYOR_TOKEN_FILE").map(|path| self.token_in(Path::new(path))).transpose()
     }
 
     fn client_token(&self) -> Result<Option<Token>, ConfigError> {
@@ -424,7 +423,7 @@ impl Config {
         match (self.file.client.token.get(), self.file.client.token_file.get()) {
             (Some(_), Some(_)) => Err(refuse("and token_file are both set; keep one".into())),
             (Some(text), None) => Token::new(text).map(Some).map_err(|error| refuse(format!("is not usable: {error}"))),
-            (None, path) => path.map(|path| read_token_file(path)).transpose(),
+            (None, path) => path.map(|path| self.token_in(path)).transpose(),
         }
     }
 }

@@ -216,3 +216,32 @@ fn a_maintenance_window_is_checked_where_it_stands() {
         assert!(table(wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn without_secrets_all_but_their_files_is_checked() {
+    let text = |rest: &str| {
+        format!(
+            "[client]\ntoken_file = \"/absent/a\"\n[server]\ntoken_file = \"/absent/b\"\n[worker]\ntoken_file = \"/absent/c\"\n\
+             [broker]\nurl = \"amqps://mq\"\nuser = \"u\"\nca_file = \"/absent/d\"\n{rest}"
+        )
+    };
+    let check = |config: &Config| {
+        config.client(&ClientFlags::default())?;
+        config.server(&ServerFlags::default())?;
+        config.worker(&WorkerFlags::default()).map(|_| ())
+    };
+    for rest in ["", "password_file = \"/absent/e\"", "certificate_file = \"/absent/f\"\nkey_file = \"/absent/g\""] {
+        let config = parse(&text(rest)).unwrap();
+        assert!(matches!(check(&config).unwrap_err(), ConfigError::Read { .. }));
+        check(&config.without_secrets()).unwrap();
+    }
+    for (rest, says) in [
+        ("key_file = \"/absent/g\"", "[broker] certificate_file"),
+        ("heartbeat_s = 1", "[broker] heartbeat_s"),
+        ("[batches]\nmax_jobs = 0", "[batches] max_jobs"),
+        ("[retention]\ninterval_s = 0", "[retention] interval_s"),
+    ] {
+        let error = check(&parse(&text(rest)).unwrap().without_secrets()).unwrap_err().to_string();
+        assert!(error.starts_with(says), "{error}");
+    }
+}
