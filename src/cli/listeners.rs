@@ -53,6 +53,7 @@ impl Inherited {
         // SAFETY: there is no other thread yet.
         unsafe {
             std::env::remove_var("LISTEN_FDNAMES");
+            std::env::remove_var("LISTEN_PIDFDID");
         };
         let names: Vec<_> = names.as_deref().map(|names| names.split(':').collect()).unwrap_or_default();
         let mut inherited = Self::default();
