@@ -49,13 +49,22 @@ pub(super) async fn run(worker: Arc<Worker>, recover: UnboundedSender<RecoverReq
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the server did not answer the heartbeat");
-                worker.pulse.set_error(Some(chain(&error)));
+                worker.pulse.set_error(Some(reason(&error)));
                 PAUSE_AFTER_FAILURE
             }
         };
         // What the server must know at once does not wait.
         let _ = worker.pulse.while_waiting(tokio::time::timeout(pause, worker.beat.notified())).await;
     }
+}
+
+/// Why the server cannot be heard, in few words: whoever tells it says of which server.
+fn reason(error: &ClientError) -> String {
+    let mut last: &dyn std::error::Error = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    if error.is_unreachable() { last.to_string() } else { chain(error) }
 }
 
 fn request(worker: &Worker) -> HeartbeatRequest {

@@ -133,7 +133,9 @@ impl Supervisor {
             NodePublisher::CvmfsServer(driven) => driven.publish_limit + driven.remount_limit + driven.fence_limit,
         };
         let drained = began + self.config.drain_timeout + GIVING_BACK;
-        self.notifier.stopping(&self.status());
+        // The worker itself hears of it only now.
+        let used = self.handle.status().map_or(0, |status| status.used);
+        self.notifier.stopping(&draining(used));
         let (mut look, mut asked) = (tokio::time::interval(LOOK), None::<Instant>);
         loop {
             look.tick().await;
@@ -170,19 +172,27 @@ fn is_publishing(status: &Status) -> bool {
     status.batches.iter().any(|batch| batch.step == "publishing")
 }
 
+/// What is told of a worker that ends.
+fn draining(used: u32) -> String {
+    format!("draining: {}", left(used))
+}
+
+fn left(used: u32) -> String {
+    format!("{} left", count(used.into(), "batch"))
+}
+
 /// How a worker stands, for people.
 fn tell(status: &Status) -> String {
-    let left = || format!("{} left", count(status.used.into(), "batch"));
     let server = match (&status.server.error, status.server.is_heard) {
         (Some(error), _) => Some(format!("waiting for the server at {}: {error}", status.server.url)),
         (None, false) => Some(format!("waiting for the server at {}", status.server.url)),
         (None, true) => None,
     };
     let work = match &status.draining {
-        Some(draining) if draining.by == DrainedBy::Signal => Some(format!("draining: {}", left())),
-        Some(draining) => {
-            let why = if draining.why.is_empty() { String::new() } else { format!(" ({})", draining.why) };
-            Some(format!("drained by an operator{why}: {}", left()))
+        Some(drain) if drain.by == DrainedBy::Signal => Some(draining(status.used)),
+        Some(drain) => {
+            let why = if drain.why.is_empty() { String::new() } else { format!(" ({})", drain.why) };
+            Some(format!("drained by an operator{why}: {}", left(status.used)))
         }
         None if status.used > 0 => Some(working(status)),
         None if server.is_none() => Some(format!("idle, {}", count(status.slots.into(), "slot"))),
