@@ -3,6 +3,8 @@
 mod defaults;
 mod documents;
 mod machines;
+mod package;
+mod rabbitmq;
 mod refusals;
 
 use std::path::{Path, PathBuf};
