@@ -6,6 +6,7 @@ mod machines;
 mod package;
 mod rabbitmq;
 mod refusals;
+mod units;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
