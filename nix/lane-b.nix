@@ -135,7 +135,12 @@ in
       ".*(Protect|Private|ReadOnly|ReadWrite|Inaccessible|NoNewPrivileges|TemporaryFileSystem|BindPaths|RootDirectory|DynamicUser|SystemCall|Restrict[A-Z]|CapabilityBoundingSet).*"
       units."conveyor-worker.service" == null;
 
-  vmTests = builtins.mapAttrs (_: test: test.drvPath) (import ../vm-tests { inherit pkgs; });
+  vmTests = builtins.mapAttrs (_: test: test.drvPath) (
+    import ../vm-tests {
+      inherit pkgs;
+      cvmfsPackage = cvmfs;
+    }
+  );
 
   refusals = {
     unknownOption = refused "The option `services.conveyor.server.tokenFlie' does not exist" {

@@ -78,6 +78,8 @@ else
             TimeoutStartSec = "5min";
             Restart = "on-failure";
             RestartSec = "5s";
+            # A password that is empty or not there.
+            RestartPreventExitStatus = 78;
             ProtectSystem = "strict";
             ProtectHome = true;
             PrivateTmp = true;

@@ -1,7 +1,7 @@
 # A NixOS test for each NAME.nix that has a NAME.py beside it. The first says which machines there are and what they have under `services`,
 # the second what is done to them; debian-lab/ plays the same files on Debian.
 #
-# Those that need CernVM-FS's own server (`needs = [ "cvmfs" ]`) are there only where `cvmfsPackage` is given:
+# Those of with-cvmfs/ need CernVM-FS's own server, and are there only where a package of it is given:
 #
 #   nix-build vm-tests --arg pkgs 'import <nixpkgs> { }' --arg cvmfsPackage 'import ./cvmfs.nix'
 {
@@ -12,11 +12,14 @@ let
   inherit (pkgs) lib;
   client = pkgs.callPackage ./client { };
 
-  scenarios = lib.filter (name: lib.pathExists (./. + "/${name}.py")) (
-    map (lib.removeSuffix ".nix") (
-      lib.filter (lib.hasSuffix ".nix") (lib.attrNames (builtins.readDir ./.))
-    )
-  );
+  # The names of a directory's scenarios.
+  scenarios =
+    directory:
+    lib.filter (name: lib.pathExists (directory + "/${name}.py")) (
+      map (lib.removeSuffix ".nix") (
+        lib.filter (lib.hasSuffix ".nix") (lib.attrNames (builtins.readDir directory))
+      )
+    );
 
   # What every machine has: what the scripts call, and the names of Debian's units.
   common =
@@ -35,25 +38,27 @@ let
       systemd.services.rabbitmq = lib.mkIf config.services.rabbitmq.enable {
         aliases = [ "rabbitmq-server.service" ];
       };
-      services.conveyor.worker.cvmfsPackage = cvmfsPackage;
       virtualisation.memorySize = lib.mkDefault 1024;
     };
 
-  test =
-    name:
-    let
-      scenario = import (./. + "/${name}.nix");
-    in
-    lib.optionalAttrs (!(lib.elem "cvmfs" (scenario.needs or [ ])) || cvmfsPackage != null) {
-      "vm-${name}" = pkgs.testers.runNixOSTest {
-        inherit name;
-        defaults = common;
-        nodes = lib.mapAttrs (
-          _: node: _:
-          node
-        ) scenario.nodes;
-        testScript = builtins.readFile (./. + "/${name}.py");
-      };
-    };
+  # `read` gives the scenario of a file.
+  tests =
+    directory: read:
+    lib.mergeAttrsList (
+      map (name: {
+        "vm-${name}" = pkgs.testers.runNixOSTest {
+          inherit name;
+          defaults = common;
+          nodes = lib.mapAttrs (
+            _: node: _:
+            node
+          ) (read (directory + "/${name}.nix")).nodes;
+          testScript = builtins.readFile ./common.py + builtins.readFile (directory + "/${name}.py");
+        };
+      }) (scenarios directory)
+    );
 in
-lib.mergeAttrsList (map test scenarios)
+tests ./. import
+// lib.optionalAttrs (cvmfsPackage != null) (
+  tests ./with-cvmfs (file: import file { inherit cvmfsPackage; })
+)

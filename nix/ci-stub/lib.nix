@@ -2,7 +2,6 @@
 {
   inherit (builtins)
     attrNames
-    elem
     filter
     pathExists
     ;

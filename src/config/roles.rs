@@ -242,7 +242,7 @@ impl Config {
         let state_dir = self.worker_state_dir(flags.state_dir.as_ref());
         let temp_dir = flags.temp_dir.as_ref().or(file.temp_dir.get()).cloned();
         let slots = Setting(flags.slots.or(file.slots.get().copied()));
-        let path = |setting: &Setting<PathBuf>, default: &str| setting.get().cloned().unwrap_or_else(|| default.into());
+        let (repositories_dir, keys_dir) = self.repository_dirs();
         Ok(WorkerConfig {
             client: ClientConfig { url: url.map_or_else(|| self.old_url(), str::to_owned), token },
             node: word("the worker's name (--worker-name or [worker] node)", node)?,
@@ -250,8 +250,8 @@ impl Config {
             slots: ranged("[worker] slots", &slots, DEFAULT_SLOTS, 1, 1000)?,
             temp_dir: temp_dir.unwrap_or_else(|| state_dir.join("tmp")),
             state_dir,
-            repositories_dir: path(&file.repositories_dir, "/srv/cvmfs"),
-            keys_dir: path(&file.keys_dir, "/etc/cvmfs/keys"),
+            repositories_dir,
+            keys_dir,
             run_as: file.run_as.get().cloned(),
             publisher: match file.publisher.get().map(String::as_str) {
                 None | Some("native") => NodePublisher::Native,
@@ -335,6 +335,14 @@ impl Config {
     /// The state directory of a worker, for commands that speak to it.
     pub fn worker_state_dir(&self, flag: Option<&PathBuf>) -> PathBuf {
         self.state_dir(flag, &self.file.worker.state_dir, WORKER_STATE_DIR)
+    }
+
+    /// Where the worker's repositories are, and their keys, for commands that change them by themselves: those who type them need
+    /// none of the secrets that a worker needs.
+    pub fn repository_dirs(&self) -> (PathBuf, PathBuf) {
+        let path = |setting: &Setting<PathBuf>, default: &str| setting.get().cloned().unwrap_or_else(|| default.into());
+        let file = &self.file.worker;
+        (path(&file.repositories_dir, "/srv/cvmfs"), path(&file.keys_dir, "/etc/cvmfs/keys"))
     }
 
     /// The repositories; where a broker is, their fleets are parts of queues' names.

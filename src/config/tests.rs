@@ -107,6 +107,15 @@ fn a_setting_that_cannot_be_is_named() {
 }
 
 #[test]
+fn where_repositories_are_is_told_also_to_those_who_have_none_of_the_workers_secrets() {
+    let worker =
+        "[worker]\nrepositories_dir = \"/r\"\ntoken_file = \"/absent\"\n[broker]\nurl = \"amqp://mq\"\nuser = \"u\"\n";
+    let config = parse(worker).unwrap();
+    assert!(config.worker(&WorkerFlags::default()).is_err());
+    assert_eq!(config.repository_dirs(), ("/r".into(), "/etc/cvmfs/keys".into()));
+}
+
+#[test]
 fn isolation_is_preferred_and_secrets_that_are_named_are_hidden() {
     let worker = |text: &str| parse(text).unwrap().worker(&WorkerFlags::default());
     let plain = worker("").unwrap();

@@ -9,7 +9,8 @@ use super::{evaluate, no_nix, write};
 fn roles(settings: &Value) -> [String; 3] {
     let directory = tempfile::tempdir().unwrap();
     let path = write(directory.path(), "settings.json", &settings.to_string());
-    let config = Config::load(Some(&path), Environment::default()).unwrap_or_else(|error| panic!("{error}: {settings}"));
+    let config =
+        Config::load(Some(&path), Environment::default()).unwrap_or_else(|error| panic!("{error}: {settings}"));
     let config = config.without_secrets();
     let text = [
         format!("{:?}", config.client(&ClientFlags::default()).unwrap()),

@@ -41,7 +41,11 @@ fn settings_of_all_machines_of_the_vm_tests_are_accepted() {
                 let Some(role) = role(path) else { continue };
                 let written = write(directory.path(), "settings.toml", file["text"].as_str().unwrap());
                 let answer = check(&written, role);
-                assert!(answer.status.success(), "{scenario}, {name}, {path}: {}", String::from_utf8_lossy(&answer.stderr));
+                assert!(
+                    answer.status.success(),
+                    "{scenario}, {name}, {path}: {}",
+                    String::from_utf8_lossy(&answer.stderr)
+                );
                 checked += 1;
             }
         }

@@ -3,7 +3,10 @@
 mod defaults;
 mod documents;
 mod machines;
+mod package;
+mod rabbitmq;
 mod refusals;
+mod units;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

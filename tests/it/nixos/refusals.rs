@@ -48,10 +48,7 @@ const REFUSED: [(&str, &str); 18] = [
         "services.conveyor.server.settings.server.state_dir",
     ),
     ("rabbitmq.enable = true;", "services.conveyor.rabbitmq.users is empty"),
-    (
-        r#"rabbitmq = { enable = true; users.a.role = "admin"; };"#,
-        "services.conveyor.rabbitmq.users.a.role must be",
-    ),
+    (r#"rabbitmq = { enable = true; users.a.role = "admin"; };"#, "services.conveyor.rabbitmq.users.a.role must be"),
 ];
 
 #[test]

@@ -4,8 +4,8 @@ use conveyor::domain::job::state::StateKind;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{edit, managed};
-use crate::harness::{Daemon, Ear, Gate, Http, OTHER, REPOSITORY, Server, job, until};
+use super::{edit, managed, managed_with};
+use crate::harness::{Daemon, Ear, Gate, Http, OTHER, REPOSITORY, Server, job, no_rabbit, shared, until};
 
 const NEW: &str = "new.example.org";
 
@@ -91,6 +91,24 @@ fn an_offer_moves_to_the_new_fleet_and_what_runs_ends_by_the_rules_of_its_beginn
         assert_eq!((ended.state, ended.attempt), (StateKind::Succeeded, 1), "{ended:?}");
     }
     assert_eq!(server.publishes(), 2);
+}
+
+#[test]
+fn a_fleet_that_comes_with_new_settings_is_sent_to_by_the_broker() {
+    if no_rabbit() {
+        return;
+    }
+    let (ear, vhost) = (Ear::new(), shared().vhost());
+    let tables = |base: &std::path::Path| crate::broker::table(base, shared().port(), &vhost);
+    let mut server = managed_with(&ear, tables, |_| {});
+    ear.until_status("RabbitMQ: connected");
+    edit(&server, |text| format!("{text}\n[repositories.{NEW:?}]\nfleet = \"elsewhere\"\n"));
+    server.program().good(&["repository", "create", NEW]);
+    reload(&mut server, &ear);
+    let mut command = server.worker_command("one", "one", &[]);
+    let _worker = Daemon::start(command.args(["--fleet", "elsewhere"]));
+    server.publish(job(NEW, "/x", server.script("echo x >x/x")));
+    ear.until_status("RabbitMQ: connected");
 }
 
 #[test]
