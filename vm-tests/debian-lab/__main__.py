@@ -45,7 +45,8 @@ def main() -> int:
     """Runs what was asked for."""
     asked = arguments()
     programs = provision.Programs(asked.package, asked.client)
-    known = sorted(file.stem for file in SCENARIOS.glob("*.nix") if file.with_suffix(".py").exists())
+    files = [*SCENARIOS.glob("*.nix"), *(SCENARIOS / "debian-only").glob("*.nix")]
+    known = {file.stem: file for file in sorted(files) if file.with_suffix(".py").exists()}
     if asked.list:
         print("\n".join(known))
         return 0
@@ -53,14 +54,14 @@ def main() -> int:
         print(f"lab: no scenario {', '.join(sorted(unknown))}; there are {', '.join(known)}", file=sys.stderr)
         return 2
     if asked.inside is not None:
-        file, (root, scratch) = SCENARIOS / f"{asked.names[0]}.nix", asked.inside
+        file, (root, scratch) = known[asked.names[0]], asked.inside
         return 0 if scenario.run(file, root, programs, scratch, commands=asked.commands) else 1
     if lacks := means.missing():
         print("lab: this machine lacks the means:\n" + "\n".join(f"  {lack}" for lack in lacks), file=sys.stderr)
         return NO_MEANS
     if asked.check_means:
         return 0
-    return run_all(asked.names or known, asked)
+    return run_all(asked.names or list(known), asked)
 
 
 def run_all(names: list[str], asked: argparse.Namespace) -> int:
