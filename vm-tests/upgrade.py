@@ -29,8 +29,8 @@ with subtest("all jobs of the older version are there, as they stood"):
         assert found[name]["state"] in (state, "offered"), found[name]
     assert int(server.succeed(f"sqlite3 -readonly {STATE}/conveyor.db 'PRAGMA user_version'")) > 1
     server.succeed(f"conveyor -c /etc/cvmfs/conveyor/server.toml check-db --state-dir {STATE} --verify")
-    log = server.succeed(f"{ADMIN} conveyor logs {found['broken']['job_id']}")
-    assert "this one fails" in log, log
+    said = server.succeed(f"{ADMIN} conveyor logs {found['broken']['job_id']}")
+    assert "this one fails" in said, said
 
 with subtest("what was left to do is done"):
     start_worker(server, server)

@@ -2,16 +2,16 @@
 {
   lib,
   rustPlatform,
-  fetchurl,
+  fetchCrate,
 }:
 rustPlatform.buildRustPackage rec {
   pname = "cvmfs-cli";
   version = "0.4.2";
-  src = fetchurl {
-    name = "cvmfs-${version}.tar.gz";
-    url = "https://static.crates.io/crates/cvmfs/cvmfs-${version}.crate";
-    # As the registry's index has it.
-    sha256 = "8b86b5662707c9374d17ac3a79ecc1126bc7462562ffabbecefb0171e5b60969";
+  src = fetchCrate {
+    pname = "cvmfs";
+    inherit version;
+    # Of the archive's content, whose own SHA-256 is the one that the registry's index has.
+    hash = "sha256-DKsenbnnXFCeb6zhgX8HMs63W3Pqy9izagwgr6Mayzg=";
   };
   # A copy of the crate's own.
   cargoLock.lockFile = ./Cargo.lock;

@@ -23,14 +23,20 @@ NO_MEANS = 77
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="scripts/lab", description="The Debian lab: scenarios of vm-tests/ on Debian nodes.")
+    parser = argparse.ArgumentParser(
+        prog="scripts/lab", description="The Debian lab: scenarios of vm-tests/ on Debian nodes."
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="scenarios to run; all where none is named")
     parser.add_argument("--list", action="store_true", help="print the scenarios' names and end")
     parser.add_argument("--check-means", action="store_true", help="say what this machine lacks, and end")
-    parser.add_argument("--commands", action="store_true", help="print each command that a script has run, and its time")
+    parser.add_argument(
+        "--commands", action="store_true", help="print each command that a script has run, and its time"
+    )
     parser.add_argument("--package", type=Path, required=True, help="the Debian package that is tested")
     parser.add_argument("--client", type=Path, required=True, help="the independent client, cvmfs-cli")
-    parser.add_argument("--cache", type=Path, required=True, help="where root file systems are kept and scratch files made")
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="where root file systems are kept and scratch files made"
+    )
     parser.add_argument("--inside", nargs=2, type=Path, metavar=("ROOTFS", "SCRATCH"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -39,7 +45,8 @@ def main() -> int:
     """Runs what was asked for."""
     asked = arguments()
     programs = provision.Programs(asked.package, asked.client)
-    known = sorted(file.stem for file in SCENARIOS.glob("*.nix") if file.with_suffix(".py").exists())
+    files = [*SCENARIOS.glob("*.nix"), *(SCENARIOS / "debian-only").glob("*.nix")]
+    known = {file.stem: file for file in sorted(files) if file.with_suffix(".py").exists()}
     if asked.list:
         print("\n".join(known))
         return 0
@@ -47,14 +54,14 @@ def main() -> int:
         print(f"lab: no scenario {', '.join(sorted(unknown))}; there are {', '.join(known)}", file=sys.stderr)
         return 2
     if asked.inside is not None:
-        file, (root, scratch) = SCENARIOS / f"{asked.names[0]}.nix", asked.inside
+        file, (root, scratch) = known[asked.names[0]], asked.inside
         return 0 if scenario.run(file, root, programs, scratch, commands=asked.commands) else 1
     if lacks := means.missing():
         print("lab: this machine lacks the means:\n" + "\n".join(f"  {lack}" for lack in lacks), file=sys.stderr)
         return NO_MEANS
     if asked.check_means:
         return 0
-    return run_all(asked.names or known, asked)
+    return run_all(asked.names or list(known), asked)
 
 
 def run_all(names: list[str], asked: argparse.Namespace) -> int:

@@ -38,8 +38,8 @@ def make_nodes(scenario: Path, rootfs: Path, programs: provision.Programs, scrat
     return nodes
 
 
-def run_script(script: Path, machines: list[Machine], journal: Journal) -> None:
-    """The test script, with the names that the NixOS test driver gives it."""
+def run_script(script: Path, machines: list[Machine], journal: Journal, package: Path) -> None:
+    """The test script, with the names that the NixOS test driver gives it, and what is Debian's."""
 
     def start_all() -> None:
         for machine in machines:
@@ -52,8 +52,10 @@ def run_script(script: Path, machines: list[Machine], journal: Journal) -> None:
         "retry": retry,
         "machines": machines,
         "log": journal,
+        "package": package,
+        "sources": provision.REPOSITORY,
     }
-    for part in (script.with_name("common.py"), script):
+    for part in (provision.REPOSITORY / "vm-tests/common.py", script):
         exec(compile(part.read_text(), str(part), "exec"), symbols)
 
 
@@ -63,7 +65,9 @@ def show_nodes(nodes: list[Container]) -> None:
         print(f"---- {node.name}: console\n{node.console_tail(2000)}")
         if node.is_up():
             patterns = " ".join(f"-u '{unit}'" for unit in UNITS.split())
-            show = f"systemctl --failed --no-legend; journalctl --no-pager --output=short-precise {patterns} | tail -n 40"
+            show = (
+                f"systemctl --failed --no-legend; journalctl --no-pager --output=short-precise {patterns} | tail -n 40"
+            )
             try:
                 from_node = node.run_plain(show)
             except (subprocess.SubprocessError, OSError) as error:
@@ -79,7 +83,7 @@ def run(scenario: Path, rootfs: Path, programs: provision.Programs, scratch: Pat
     signal.alarm(LIMIT_S)
     try:
         nodes = make_nodes(scenario, rootfs, programs, scratch)
-        run_script(scenario.with_suffix(".py"), [Machine(node, journal) for node in nodes], journal)
+        run_script(scenario.with_suffix(".py"), [Machine(node, journal) for node in nodes], journal, programs.package)
     except Exception:
         signal.alarm(0)
         traceback.print_exc(file=sys.stdout)

@@ -1,6 +1,7 @@
 """What a scenario is given by name: scripts/check-nix puts this before each, with its machines, for ruff and ty to judge."""
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from journal import Journal
 from machine import Machine, retry
@@ -18,4 +19,7 @@ def subtest(name: str) -> AbstractContextManager[None]:
 
 machines: list[Machine] = []
 log: Journal
+# For scenarios that are Debian's only.
+package: Path
+sources: Path
 __all__ = ["retry"]

@@ -21,7 +21,9 @@ with subtest("a job is one transaction and one publish"):
 with subtest("somebody's own transaction is left alone, and waited for"):
     server.succeed(f"cvmfs_server transaction {REPOSITORY}")
     second = submit(server, alice, f"-l /releases --tarball {archive(server, 'second', 'two')}")
-    server.wait_until_succeeds(f"{alice} conveyor check --full-status {second['job_id']} | grep -q 'not Conveyor'", timeout=120)
+    server.wait_until_succeeds(
+        f"{alice} conveyor check --full-status {second['job_id']} | grep -q 'not Conveyor'", timeout=120
+    )
     server.succeed(f"cvmfs_server abort -f {REPOSITORY}")
     server.succeed(f"{alice} conveyor check --wait {second['job_id']}")
     assert read_published(server, "localhost", "/releases/second") == "two"
