@@ -40,7 +40,7 @@ with subtest("what install.md says ends with a published file"):
     key = "/etc/cvmfs/keys/software.example.org.pub"
     publisher.succeed("mkdir -p /root/mount /root/cache")
     publisher.succeed(
-        f"systemd-run --quiet --collect $(command -v cvmfs-cli) http://localhost/cvmfs/software.example.org /root/mount /root/cache",
+        "systemd-run --quiet --collect $(command -v cvmfs-cli) http://localhost/cvmfs/software.example.org /root/mount /root/cache",
         f"test -s {key}",
     )
     publisher.wait_until_succeeds("mountpoint -q /root/mount", timeout=60)
