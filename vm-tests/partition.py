@@ -11,9 +11,7 @@ with subtest("the claim of a publisher that is cut off expires"):
 
 with subtest("what it finishes meanwhile is not published"):
     publisher.succeed("touch /etc/go-on")
-    publisher.wait_until_succeeds(
-        "journalctl -u conveyor-worker | grep 'cannot ask for the permission to publish'", timeout=60
-    )
+    publisher.wait_until_succeeds("journalctl -u conveyor-worker | grep 'cannot ask for the permission to publish'", timeout=60)
     assert batches(publisher) == []
 
 with subtest("once it is back the job is done, and published once"):

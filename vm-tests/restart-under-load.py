@@ -28,9 +28,7 @@ def judge(name, count, began):
     failed = [line for line in lines if line[0] not in ("200", "201") or line[1] != "0"]
     slowest = max([float(line[2]) for line in lines])
     jobs = int(
-        server.succeed(
-            f"sqlite3 -readonly /var/lib/conveyor/conveyor.db \"SELECT count(*) FROM jobs WHERE name = '{name}'\""
-        )
+        server.succeed(f"sqlite3 -readonly /var/lib/conveyor/conveyor.db \"SELECT count(*) FROM jobs WHERE name = '{name}'\"")
     )
     server.log(
         f"{name}: {len(lines)} requests in {seconds:.1f} s ({len(lines) / seconds:.0f} a second), {len(failed)} failed,"

@@ -23,20 +23,14 @@ NO_MEANS = 77
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/lab", description="The Debian lab: scenarios of vm-tests/ on Debian nodes."
-    )
+    parser = argparse.ArgumentParser(prog="scripts/lab", description="The Debian lab: scenarios of vm-tests/ on Debian nodes.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="scenarios to run; all where none is named")
     parser.add_argument("--list", action="store_true", help="print the scenarios' names and end")
     parser.add_argument("--check-means", action="store_true", help="say what this machine lacks, and end")
-    parser.add_argument(
-        "--commands", action="store_true", help="print each command that a script has run, and its time"
-    )
+    parser.add_argument("--commands", action="store_true", help="print each command that a script has run, and its time")
     parser.add_argument("--package", type=Path, required=True, help="the Debian package that is tested")
     parser.add_argument("--client", type=Path, required=True, help="the independent client, cvmfs-cli")
-    parser.add_argument(
-        "--cache", type=Path, required=True, help="where root file systems are kept and scratch files made"
-    )
+    parser.add_argument("--cache", type=Path, required=True, help="where root file systems are kept and scratch files made")
     parser.add_argument("--inside", nargs=2, type=Path, metavar=("ROOTFS", "SCRATCH"), help=argparse.SUPPRESS)
     return parser.parse_args()
 

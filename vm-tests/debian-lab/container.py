@@ -44,7 +44,6 @@ class Container:
         self._scratch = scratch
         self._process: subprocess.Popen[bytes] | None = None
         self._cgroup = Path()
-        self._notify: socket.socket | None = None
         for directory in ("disk", "root"):
             (scratch / directory).mkdir(parents=True)
         disk.make(scratch / "disk.img", DISK_MEGABYTES)
@@ -62,10 +61,10 @@ class Container:
         self._cgroup.mkdir()
         told = Path(f"/run/{self.name}.notify")
         told.unlink(missing_ok=True)
-        # It stays open for as long as the node lives: what nobody reads in the end is that it is ready.
-        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._notify.bind(str(told))
-        with self.console.open("ab") as console:
+        # Closed once the leader is known: systemd goes on telling how it fares, and would stand still, and with it the
+        # node, where nobody reads.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.console.open("ab") as console:
+            notify.bind(str(told))
             self._process = subprocess.Popen(
                 ["unshare", "--mount", "--propagation", "private", "sh", "-c", MOUNT, "node"]
                 + [str(self._cgroup), str(self._scratch), self._layers, *self._nspawn()],
@@ -74,7 +73,7 @@ class Container:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "NOTIFY_SOCKET": str(told), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             )
-        self.leader = self._find_leader(self._notify, time.monotonic() + timeout)
+            self.leader = self._find_leader(notify, time.monotonic() + timeout)
 
     def _nspawn(self) -> list[str]:
         return [
@@ -145,8 +144,6 @@ class Container:
         if process is None:
             return
         process.wait(timeout)
-        if self._notify is not None:
-            self._notify.close()
         self._network.remove(self.name, self.number)
         disk.wait_until_free(self._scratch / "disk.img", timeout)
         for directory, _, _ in os.walk(self._cgroup, topdown=False):

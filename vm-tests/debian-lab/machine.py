@@ -130,9 +130,7 @@ class Machine:
     ) -> tuple[int, str]:
         """Status and standard output of a command in bash, with `set -euo pipefail`."""
         if not (check_return and check_output):
-            raise NotImplementedError(
-                "the Debian lab always waits for a command's end: no check_return, no check_output"
-            )
+            raise NotImplementedError("the Debian lab always waits for a command's end: no check_return, no check_output")
         self.connect()
         return self._run(command, timeout)
 
@@ -142,9 +140,7 @@ class Machine:
         for command in commands:
             status, out = self.execute(command, timeout=timeout)
             if status != 0:
-                raise RuntimeError(
-                    f"{self.name}: `{command}` failed with {status}:\n{out}{self._journal.last_errors(self.name)}"
-                )
+                raise RuntimeError(f"{self.name}: `{command}` failed with {status}:\n{out}{self._journal.last_errors(self.name)}")
             output += out
         return output
 

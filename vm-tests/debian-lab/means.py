@@ -29,11 +29,7 @@ def missing() -> list[str]:
     """What this machine lacks, each with the next step."""
     if os.geteuid() != 0:
         return ["the lab makes namespaces, mounts and loop devices: run it as root"]
-    lacks = [
-        f"no {program}: apt-get install {package}"
-        for program, package in PROGRAMS.items()
-        if shutil.which(program) is None
-    ]
+    lacks = [f"no {program}: apt-get install {package}" for program, package in PROGRAMS.items() if shutil.which(program) is None]
     place = unified_cgroups()
     if place is None:
         lacks.append("no cgroup v2 at /sys/fs/cgroup or /sys/fs/cgroup/unified")

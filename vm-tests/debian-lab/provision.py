@@ -44,9 +44,7 @@ def package_layer(rootfs: Path, package: Path, scratch: Path) -> Path:
 
 
 def _run(*words: str | Path) -> None:
-    done = subprocess.run(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"`{' '.join(map(str, words))}` failed with {done.returncode}:\n{done.stdout}")
 

@@ -65,9 +65,7 @@ def show_nodes(nodes: list[Container]) -> None:
         print(f"---- {node.name}: console\n{node.console_tail(2000)}")
         if node.is_up():
             patterns = " ".join(f"-u '{unit}'" for unit in UNITS.split())
-            show = (
-                f"systemctl --failed --no-legend; journalctl --no-pager --output=short-precise {patterns} | tail -n 40"
-            )
+            show = f"systemctl --failed --no-legend; journalctl --no-pager --output=short-precise {patterns} | tail -n 40"
             try:
                 from_node = node.run_plain(show)
             except (subprocess.SubprocessError, OSError) as error:
