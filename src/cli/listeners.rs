@@ -67,6 +67,11 @@ enum Socket {
 }
 
 impl Inherited {
+    /// Whether there is any, so that the settings' addresses are not looked at.
+    pub(super) fn is_any(&self) -> bool {
+        !self.sockets.is_empty()
+    }
+
     /// Takes what was handed over to this process, and sees to it that no child inherits it or hears of it. To be called
     /// first of all: it changes the environment, which no other thread may look at meanwhile.
     pub fn take() -> Self {
@@ -77,6 +82,7 @@ impl Inherited {
         // SAFETY: there is no other thread yet.
         unsafe {
             std::env::remove_var("LISTEN_FDNAMES");
+            std::env::remove_var("LISTEN_PIDFDID");
         };
         let names: Vec<_> = names.as_deref().map(|names| names.split(':').collect()).unwrap_or_default();
         let mut inherited = Self::default();

@@ -33,7 +33,15 @@ pub(super) async fn run(args: ServerArgs, inherited: Inherited, context: &Contex
     let config = checked(&context.config, &flags)?.config;
     let (phase, shutdown) = (watch::Sender::new(Phase::Starting), serving::until_signal()?);
     let (file, following) = (context.config.clone(), phase.subscribe());
-    let again = Box::new(move || checked(&file.again()?, &flags));
+    // Where sockets were handed over, nobody looks at addresses.
+    let listen = inherited.is_any().then(|| config.listen.clone());
+    let again = Box::new(move || {
+        let mut loaded = checked(&file.again()?, &flags)?;
+        if let Some(listen) = &listen {
+            loaded.config.listen.clone_from(listen);
+        }
+        Ok(loaded)
+    });
     let in_force = (context.config.clone(), config.clone());
     let supervising = supervision::supervise_server(in_force, again, following, hangups, shutdown.clone());
     let supervising = tokio::spawn(supervising);

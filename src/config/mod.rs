@@ -114,6 +114,7 @@ pub struct Config {
     named: Option<PathBuf>,
     environment: Environment,
     warnings: Vec<String>,
+    without_secrets: bool,
 }
 
 impl Config {
@@ -148,7 +149,7 @@ impl Config {
         let mut warnings: Vec<_> =
             file.unused().into_iter().map(|text| format!("{}: {text}", path.display())).collect();
         warnings.extend(environment.unused());
-        Ok(Self { file, path: Some(path.to_owned()), named: None, environment, warnings })
+        Ok(Self { file, path: Some(path.to_owned()), named: None, environment, warnings, without_secrets: false })
     }
 
     /// The file that was read, if there was one.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::credentials::TOKEN;
 use super::listen::{ListenAddress, NoAddress};
-use super::secret::read_token_file;
 use super::value::Setting;
 use super::{BrokerConfig, Config, ConfigError, CvmfsServerConfig, NotifyConfig};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
@@ -192,7 +191,7 @@ impl Config {
             Some(token) => Some(token),
             None => {
                 let path = file.token_file.get().cloned().or_else(|| self.credential(TOKEN));
-                path.map(|path| read_token_file(&path)).transpose()?
+                path.map(|path| self.token_in(&path)).transpose()?
             }
         };
         Ok(ServerConfig {
@@ -232,7 +231,7 @@ impl Config {
         let own_token = file.token_file.get().cloned().or_else(|| self.credential(TOKEN));
         let token = match (self.said_token(flags.client.token_file.as_deref())?, own_token) {
             (Some(token), _) => Some(token),
-            (None, Some(path)) => Some(read_token_file(&path)?),
+            (None, Some(path)) => Some(self.token_in(&path)?),
             (None, None) => self.client_token()?,
         };
         let node = match flags.name.as_ref().or(file.node.get()).or(file.name.get()) {
@@ -246,7 +245,7 @@ impl Config {
         let state_dir = self.worker_state_dir(flags.state_dir.as_ref());
         let temp_dir = flags.temp_dir.as_ref().or(file.temp_dir.get()).cloned();
         let slots = Setting(flags.slots.or(file.slots.get().copied()));
-        let path = |setting: &Setting<PathBuf>, default: &str| setting.get().cloned().unwrap_or_else(|| default.into());
+        let (repositories_dir, keys_dir) = self.repository_dirs();
         Ok(WorkerConfig {
             client: ClientConfig { url: url.map_or_else(|| self.old_url(), str::to_owned), token },
             node: word("the worker's name (--worker-name or [worker] node)", node)?,
@@ -254,8 +253,8 @@ impl Config {
             slots: ranged("[worker] slots", &slots, DEFAULT_SLOTS, 1, 1000)?,
             temp_dir: temp_dir.unwrap_or_else(|| state_dir.join("tmp")),
             state_dir,
-            repositories_dir: path(&file.repositories_dir, "/srv/cvmfs"),
-            keys_dir: path(&file.keys_dir, "/etc/cvmfs/keys"),
+            repositories_dir,
+            keys_dir,
             run_as: file.run_as.get().cloned(),
             publisher: match file.publisher.get().map(String::as_str) {
                 None | Some("native") => NodePublisher::Native,
@@ -341,6 +340,14 @@ impl Config {
         self.state_dir(flag, &self.file.worker.state_dir, WORKER_STATE_DIR)
     }
 
+    /// Where the worker's repositories are, and their keys, for commands that change them by themselves: those who type them need
+    /// none of the secrets that a worker needs.
+    pub fn repository_dirs(&self) -> (PathBuf, PathBuf) {
+        let path = |setting: &Setting<PathBuf>, default: &str| setting.get().cloned().unwrap_or_else(|| default.into());
+        let file = &self.file.worker;
+        (path(&file.repositories_dir, "/srv/cvmfs"), path(&file.keys_dir, "/etc/cvmfs/keys"))
+    }
+
     /// The repositories; where a broker is, their fleets are parts of queues' names.
     fn repositories(&self) -> Result<Repositories, ConfigError> {
         for (name, rules) in &self.file.repositories {
@@ -410,7 +417,7 @@ impl Config {
     /// The token that a flag or the environment gives, which goes for all roles.
     fn said_token(&self, flag: Option<&Path>) -> Result<Option<Token>, ConfigError> {
         if let Some(path) = flag {
-            return read_token_file(path).map(Some);
+            return self.token_in(path).map(Some);
         }
         if let Some(text) = self.environment.get("CONVEYOR_TOKEN") {
             let refuse = |error: crate::domain::token::TokenError| ConfigError::Value {
@@ -419,7 +426,7 @@ impl Config {
             };
             return Token::new(text).map(Some).map_err(refuse);
         }
-        self.environment.get("CONVEYOR_TOKEN_FILE").map(|path| read_token_file(Path::new(path))).transpose()
+        self.environment.get("CONVEYOR_TOKEN_FILE").map(|path| self.token_in(Path::new(path))).transpose()
     }
 
     fn client_token(&self) -> Result<Option<Token>, ConfigError> {
@@ -427,7 +434,7 @@ impl Config {
         match (self.file.client.token.get(), self.file.client.token_file.get()) {
             (Some(_), Some(_)) => Err(refuse("and token_file are both set; keep one".into())),
             (Some(text), None) => Token::new(text).map(Some).map_err(|error| refuse(format!("is not usable: {error}"))),
-            (None, path) => path.map(|path| read_token_file(path)).transpose(),
+            (None, path) => path.map(|path| self.token_in(path)).transpose(),
         }
     }
 }

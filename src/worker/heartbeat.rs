@@ -15,18 +15,25 @@ use crate::domain::protocol::{HeartbeatRequest, RecoverRequest};
 /// Pause after a heartbeat that was not answered.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
 
+/// How often the log repeats that nothing changed about that.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
+
 /// How long the last heartbeat may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Beats for ever. Ends only when this worker must not go on: the server knows a later life of this node.
 pub(super) async fn run(worker: Arc<Worker>, recover: UnboundedSender<RecoverRequest>) -> WorkerError {
     let client = worker.client.with_retry_for(Duration::ZERO);
+    let mut silence = Silence::default();
     loop {
         let request = request(&worker);
         let asked = Instant::now();
         let pause = match worker.pulse.while_waiting(client.heartbeat(&request)).await {
             Ok(reply) => {
                 worker.pulse.set_error(None);
+                if let Some(lasted) = silence.end() {
+                    tracing::info!(seconds = lasted.as_secs(), "the server answers again");
+                }
                 worker.registered.send_replace(true);
                 worker.held.confirm(asked, Duration::from_secs(reply.expires_in_s.into()));
                 for batch in reply.cancel {
@@ -48,14 +55,54 @@ pub(super) async fn run(worker: Arc<Worker>, recover: UnboundedSender<RecoverReq
                 return WorkerError::Superseded { node: worker.settings.node.clone() };
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the server did not answer the heartbeat");
-                worker.pulse.set_error(Some(chain(&error)));
+                let reason = reason(&error);
+                if silence.is_news(&reason, asked) {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the server did not answer the heartbeat");
+                }
+                worker.pulse.set_error(Some(reason));
                 PAUSE_AFTER_FAILURE
             }
         };
         // What the server must know at once does not wait.
         let _ = worker.pulse.while_waiting(tokio::time::timeout(pause, worker.beat.notified())).await;
     }
+}
+
+/// A time without answers, of which the log is told once for each reason, and now and then.
+#[derive(Default)]
+struct Silence {
+    since: Option<Instant>,
+    said: Option<(String, Instant)>,
+}
+
+impl Silence {
+    /// Whether this is to be said: it was not yet, or not for a while.
+    fn is_news(&mut self, reason: &str, now: Instant) -> bool {
+        self.since.get_or_insert(now);
+        let is_news = match &self.said {
+            Some((said, at)) => said != reason || now.duration_since(*at) >= SAID_AGAIN,
+            None => true,
+        };
+        if is_news {
+            self.said = Some((reason.to_owned(), now));
+        }
+        is_news
+    }
+
+    /// How long it was, where it was one.
+    fn end(&mut self) -> Option<Duration> {
+        self.said = None;
+        self.since.take().map(|since| since.elapsed())
+    }
+}
+
+/// Why the server cannot be heard, in few words: whoever tells it says of which server.
+fn reason(error: &ClientError) -> String {
+    let mut last: &dyn std::error::Error = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    if error.is_unreachable() { last.to_string() } else { chain(error) }
 }
 
 fn request(worker: &Worker) -> HeartbeatRequest {
@@ -75,5 +122,24 @@ pub(super) async fn last(worker: &Worker) {
     let client = worker.client.with_retry_for(Duration::ZERO);
     if let Ok(Err(error)) = tokio::time::timeout(GOODBYE, client.heartbeat(&request(worker))).await {
         tracing::debug!(error = &error as &dyn std::error::Error, "the server does not hear that this worker ends");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_silent_is_told_of_once_for_each_reason_and_once_a_minute() {
+        let (mut silence, began) = (Silence::default(), Instant::now());
+        let at = |seconds| began + Duration::from_secs(seconds);
+        assert!(silence.is_news("refused", at(0)));
+        assert!(!silence.is_news("refused", at(1)));
+        assert!(silence.is_news("no route", at(2)));
+        assert!(!silence.is_news("no route", at(61)));
+        assert!(silence.is_news("no route", at(62)));
+        assert!(silence.end().is_some());
+        assert!(silence.end().is_none(), "it is said once that the server answers");
+        assert!(silence.is_news("no route", at(63)));
     }
 }

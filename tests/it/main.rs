@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod activation;
 mod announce;
 mod batches;
 mod broker;
@@ -13,6 +14,7 @@ mod holds;
 mod hostile;
 mod kill;
 mod mount;
+mod nixos;
 mod notify;
 mod predecessor;
 mod publisher_node;
@@ -24,6 +26,7 @@ mod site;
 mod standby;
 mod standin;
 mod state;
+mod systemd;
 mod tidy;
 mod trees;
 mod unchanged;

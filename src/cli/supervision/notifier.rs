@@ -1,5 +1,6 @@
 //! What the service manager is told, by the socket that `NOTIFY_SOCKET` names; where there is none, all of this does nothing.
 
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -7,88 +8,112 @@ use sd_notify::NotifyState;
 
 /// Longest status, in characters: `systemctl status` shows one line.
 const LONGEST: usize = 400;
+/// Messages that may wait to be sent; others are dropped.
+const WAITING: usize = 16;
+/// How long a message that counts is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Says things to the service manager.
+/// Says things to the service manager. One that takes nothing (a process 1 that froze) holds up nobody: they are sent by a thread.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Notifier(Option<Arc<Said>>);
+pub(super) struct Notifier(Option<Arc<Sending>>);
 
-/// What was said last.
-#[derive(Debug, Default)]
-struct Said(Mutex<Last>);
+#[derive(Debug)]
+struct Sending {
+    messages: SyncSender<Message>,
+    /// The status that was told last.
+    status: Mutex<String>,
+}
 
-#[derive(Debug, Default)]
-struct Last {
-    status: String,
-    /// Whether it was complained about that nobody listens.
-    complained: bool,
+#[derive(Debug)]
+struct Message {
+    states: Vec<NotifyState<'static>>,
+    status: Option<String>,
+    /// Whoever waits until it was sent.
+    sent: SyncSender<()>,
 }
 
 impl Notifier {
     /// Speaks to whoever started this process. The variable stays in its environment, of which children get nothing.
     pub(super) fn of_process() -> Self {
-        Self(std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()).map(|_| Arc::default()))
+        if std::env::var_os("NOTIFY_SOCKET").is_none_or(|name| name.is_empty()) {
+            return Self(None);
+        }
+        let (messages, to_send) = sync_channel(WAITING);
+        match std::thread::Builder::new().name("notifier".into()).spawn(move || send(&to_send)) {
+            Ok(_) => Self(Some(Arc::new(Sending { messages, status: Mutex::default() }))),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot speak to the service manager");
+                Self(None)
+            }
+        }
     }
 
     /// What was started does its work.
     pub(super) fn ready(&self, status: &str) {
-        self.say_with(status, &[NotifyState::Ready]);
+        self.say(vec![NotifyState::Ready], Some(status), true);
     }
 
     /// The settings are read again; [`Notifier::ready`] ends that.
     pub(super) fn reloading(&self) {
+        let mut states = vec![NotifyState::Reloading];
         // `Type=notify-reload` must know that this comes after its signal.
-        match NotifyState::monotonic_usec_now() {
-            Ok(now) => self.say(&[NotifyState::Reloading, now]),
-            Err(_) => self.say(&[NotifyState::Reloading]),
-        }
+        states.extend(NotifyState::monotonic_usec_now());
+        self.say(states, None, true);
     }
 
     /// It ends.
     pub(super) fn stopping(&self, status: &str) {
-        self.say_with(status, &[NotifyState::Stopping]);
+        self.say(vec![NotifyState::Stopping], Some(status), true);
     }
 
     /// It ends, which may take so long from now on without being taken for a failure.
     pub(super) fn extend(&self, by: Duration) {
-        self.say(&[NotifyState::ExtendTimeoutUsec(u32::try_from(by.as_micros()).unwrap_or(u32::MAX))]);
+        let by = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
+        self.say(vec![NotifyState::ExtendTimeoutUsec(by)], None, false);
     }
 
     /// How it stands, where that changed.
     pub(super) fn status(&self, status: &str) {
-        let Some(said) = &self.0 else { return };
-        let status = one_line(status);
-        if said.last().status != status {
-            self.say_with(&status, &[]);
+        let Some(sending) = &self.0 else { return };
+        if *sending.status.lock().unwrap_or_else(PoisonError::into_inner) != one_line(status) {
+            self.say(Vec::new(), Some(status), false);
         }
     }
 
     /// It lives.
     pub(super) fn alive(&self) {
-        self.say(&[NotifyState::Watchdog]);
+        self.say(vec![NotifyState::Watchdog], None, false);
     }
 
-    fn say_with(&self, status: &str, states: &[NotifyState<'_>]) {
-        let Some(said) = &self.0 else { return };
-        let status = one_line(status);
-        let mut all = states.to_vec();
-        all.push(NotifyState::Status(&status));
-        self.say(&all);
-        said.last().status.clone_from(&status);
-    }
-
-    fn say(&self, states: &[NotifyState<'_>]) {
-        let Some(said) = &self.0 else { return };
-        if let Err(error) = sd_notify::notify(states)
-            && !std::mem::replace(&mut said.last().complained, true)
-        {
-            tracing::warn!(error = &error as &dyn std::error::Error, "cannot speak to the service manager");
+    /// Says it; `counts` where the process must not go on, or end, before it was said.
+    fn say(&self, states: Vec<NotifyState<'static>>, status: Option<&str>, counts: bool) {
+        let Some(sending) = &self.0 else { return };
+        let status = status.map(one_line);
+        let (sent, done) = sync_channel(1);
+        let is_queued = sending.messages.try_send(Message { states, status: status.clone(), sent }).is_ok();
+        if is_queued && let Some(status) = status {
+            *sending.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        }
+        if is_queued && counts {
+            let _ = done.recv_timeout(PATIENCE);
         }
     }
 }
 
-impl Said {
-    fn last(&self) -> std::sync::MutexGuard<'_, Last> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// Sends messages for as long as there may be any.
+fn send(messages: &Receiver<Message>) {
+    let mut complained = false;
+    for Message { mut states, status, sent } in messages {
+        if let Some(status) = &status {
+            states.push(NotifyState::Status(status));
+        }
+        if let Err(error) = sd_notify::notify(&states)
+            && !std::mem::replace(&mut complained, true)
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot speak to the service manager");
+        }
+        // Nobody waits for most of them.
+        let _ = sent.send(());
     }
 }
 

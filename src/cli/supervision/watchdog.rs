@@ -99,9 +99,12 @@ mod tests {
         until_more(&said).await;
 
         // A writer that answers with errors lives.
-        let failing = fed(&mut tasks, || async {
-            let answer: Result<(), StoreError> = Err(StoreError::Stopped);
-            drop(answer);
+        let failing = fed(&mut tasks, move || {
+            let store = store.clone();
+            async move {
+                let full = |_: &mut crate::store::Tx<'_>| Err::<(), _>(StoreError::Full { path: "db".into() });
+                assert!(store.write(full).await.is_err());
+            }
         });
         until_more(&failing).await;
     }

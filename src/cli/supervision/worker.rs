@@ -128,18 +128,20 @@ impl Supervisor {
     /// Says that the worker ends, and asks for the time that this may take; what hangs is left to the service manager.
     async fn drain(&self) -> Infallible {
         let began = Instant::now();
+        let drain_timeout = self.config.drain_timeout;
         let publish = match &self.config.publisher {
             NodePublisher::Native => NATIVE_PUBLISH,
             NodePublisher::CvmfsServer(driven) => driven.publish_limit + driven.remount_limit + driven.fence_limit,
         };
-        let drained = began + self.config.drain_timeout + GIVING_BACK;
-        self.notifier.stopping(&self.status());
+        // The worker itself hears of it only now.
+        let used = self.handle.status().map_or(0, |status| status.used);
+        self.notifier.stopping(&draining(used));
         let (mut look, mut asked) = (tokio::time::interval(LOOK), None::<Instant>);
         loop {
             look.tick().await;
             let is_publishing = self.handle.status().is_some_and(|status| is_publishing(&status));
-            let end = if is_publishing { drained + publish } else { drained };
-            if Instant::now() < end && asked.is_none_or(|asked| asked.elapsed() >= PATIENCE / 3) {
+            let limit = limit(drain_timeout, is_publishing.then_some(publish));
+            if began.elapsed() < limit && asked.is_none_or(|asked| asked.elapsed() >= PATIENCE / 3) {
                 self.notifier.extend(PATIENCE);
                 asked = Some(Instant::now());
             }
@@ -156,6 +158,11 @@ impl Supervisor {
     }
 }
 
+/// How long a drain may take; `publish`: how long what is being published may. What takes longer hangs.
+fn limit(drain_timeout: Duration, publish: Option<Duration>) -> Duration {
+    drain_timeout + GIVING_BACK + publish.unwrap_or_default()
+}
+
 /// What of a worker's settings can change while it runs.
 pub(in crate::cli) fn adjustable(config: &WorkerConfig) -> Adjustable {
     Adjustable {
@@ -170,19 +177,27 @@ fn is_publishing(status: &Status) -> bool {
     status.batches.iter().any(|batch| batch.step == "publishing")
 }
 
+/// What is told of a worker that ends.
+fn draining(used: u32) -> String {
+    format!("draining: {}", left(used))
+}
+
+fn left(used: u32) -> String {
+    format!("{} left", count(used.into(), "batch"))
+}
+
 /// How a worker stands, for people.
 fn tell(status: &Status) -> String {
-    let left = || format!("{} left", count(status.used.into(), "batch"));
     let server = match (&status.server.error, status.server.is_heard) {
         (Some(error), _) => Some(format!("waiting for the server at {}: {error}", status.server.url)),
         (None, false) => Some(format!("waiting for the server at {}", status.server.url)),
         (None, true) => None,
     };
     let work = match &status.draining {
-        Some(draining) if draining.by == DrainedBy::Signal => Some(format!("draining: {}", left())),
-        Some(draining) => {
-            let why = if draining.why.is_empty() { String::new() } else { format!(" ({})", draining.why) };
-            Some(format!("drained by an operator{why}: {}", left()))
+        Some(drain) if drain.by == DrainedBy::Signal => Some(draining(status.used)),
+        Some(drain) => {
+            let why = if drain.why.is_empty() { String::new() } else { format!(" ({})", drain.why) };
+            Some(format!("drained by an operator{why}: {}", left(status.used)))
         }
         None if status.used > 0 => Some(working(status)),
         None if server.is_none() => Some(format!("idle, {}", count(status.slots.into(), "slot"))),
@@ -236,6 +251,13 @@ mod tests {
             "id": id, "repository": repository, "lease_path": "/", "jobs": vec![id; jobs], "step": step,
             "since": "2026-01-01T00:00:00Z", "files": 0, "bytes": 0,
         })
+    }
+
+    #[test]
+    fn a_drain_is_given_the_time_that_it_may_take_and_no_more() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(limit(minute, None), minute + GIVING_BACK);
+        assert_eq!(limit(Duration::ZERO, Some(NATIVE_PUBLISH)), GIVING_BACK + NATIVE_PUBLISH);
     }
 
     #[test]

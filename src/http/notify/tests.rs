@@ -342,7 +342,8 @@ async fn a_restart_on_the_same_socket_refuses_nobody_and_loses_nothing() {
         }
         cuts
     };
-    let cuts: u64 = tokio::time::timeout(LONG * 5, ended).await.expect("every subscriber ends with the newest revision");
+    let cuts: u64 =
+        tokio::time::timeout(LONG * 5, ended).await.expect("every subscriber ends with the newest revision");
     assert!(cuts > 0);
 }
 

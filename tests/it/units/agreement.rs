@@ -1,9 +1,14 @@
 //! What the units say, and what the program takes for granted, are the same.
 
+use std::path::Path;
+
 use conveyor::cli::Cli;
 use conveyor::config::{Config, DEFAULT_FILE, ServerFlags, WorkerFlags};
 
+use tempfile::TempDir;
+
 use super::{text, values};
+use crate::harness::Program;
 
 #[test]
 fn state_is_where_the_program_keeps_it() {
@@ -12,7 +17,7 @@ fn state_is_where_the_program_keeps_it() {
     let worker = config.worker(&WorkerFlags::default()).unwrap().state_dir;
     for (unit, state) in [("conveyor-server.service", server), ("conveyor-worker.service", worker)] {
         let below = values(&text(unit), "StateDirectory");
-        assert_eq!(state, std::path::Path::new("/var/lib").join(&below[0]), "{unit}");
+        assert_eq!(state, Path::new("/var/lib").join(&below[0]), "{unit}");
         assert_eq!(values(&text(unit), "StateDirectoryMode"), ["0700"], "{unit}");
         assert!(text("sysusers.d/conveyor.conf").contains(&format!(" {}\n", state.display())), "{unit}");
     }
@@ -75,4 +80,26 @@ fn the_document_names_the_settings_and_the_credentials() {
             assert!(!file.contains('/') && readme.contains(file), "{unit}: {file}");
         }
     }
+}
+
+/// The settings that the Debian package brings are comments, and good ones: `#key` is a setting, `# Text` is prose.
+#[test]
+fn the_package_s_settings_are_good_with_and_without_their_comments() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("debian/config.toml");
+    let said = std::fs::read_to_string(path).unwrap();
+    let set: Vec<_> = said
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c == '[' || c.is_alphabetic()))
+        })
+        .collect();
+    assert!(set.len() > 8, "{set:?}");
+    let temporary = TempDir::new().unwrap();
+    let file = temporary.path().join("config.toml");
+    for text in [said.clone(), set.join("\n")] {
+        std::fs::write(&file, text).unwrap();
+        let run = Program::new(&file, temporary.path()).good(&["check-config", "--without-secrets"]);
+        assert_eq!(run.stderr, "");
+    }
+    assert!(said.lines().all(|line| line.is_empty() || line.starts_with('#')), "something is set");
 }

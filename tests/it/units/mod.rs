@@ -8,6 +8,9 @@ mod verified;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use privileges::forbidden;
+pub(crate) use root::{Root, no_systemd};
+
 /// Where the units are.
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd")

@@ -73,7 +73,7 @@ const PRIVILEGES: &[&str] = &[
 ];
 
 /// What of a unit or drop-in a worker must not have. A value that switches it off counts, too: it would not be there.
-fn forbidden(text: &str) -> Vec<String> {
+pub(crate) fn forbidden(text: &str) -> Vec<String> {
     let listed = |key: &str| MOUNTS.contains(&key) || PRIVILEGES.contains(&key);
     directives(text).into_iter().map(|directive| directive.key).filter(|key| listed(key)).collect()
 }

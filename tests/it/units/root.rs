@@ -13,23 +13,22 @@ pub(super) const UNITS: [&str; 3] = ["conveyor-server.socket", "conveyor-server.
 const TARGETS: [&str; 6] = ["sysinit", "basic", "shutdown", "sockets", "multi-user", "network"];
 
 /// Whether a test must return early, since systemd's tools are not there.
-pub(super) fn no_systemd() -> bool {
+pub(crate) fn no_systemd() -> bool {
     let there = Command::new("systemd-analyze").arg("--version").output().is_ok_and(|output| output.status.success());
     missing("units", (!there).then(|| "systemd-analyze is not installed (package systemd)".into()))
 }
 
-pub(super) struct Root(TempDir);
+pub(crate) struct Root(TempDir);
 
 impl Root {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root = Self(TempDir::new().unwrap());
         for target in TARGETS {
             root.write(&format!("usr/lib/systemd/system/{target}.target"), "[Unit]\nDescription=a stub\n");
         }
         root.write("usr/lib/systemd/system/rabbitmq-server.service", "[Service]\nExecStart=/bin/kill\n");
         for program in ["usr/bin/conveyor", "bin/kill"] {
-            root.write(program, "#!/bin/sh\n");
-            std::fs::set_permissions(root.path().join(program), std::fs::Permissions::from_mode(0o755)).unwrap();
+            root.program(program);
         }
         for unit in UNITS {
             root.write(&format!("usr/lib/systemd/system/{unit}"), &super::text(unit));
@@ -44,10 +43,16 @@ impl Root {
         self.0.path()
     }
 
-    pub(super) fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
+    }
+
+    /// A stub of a program.
+    pub(crate) fn program(&self, path: &str) {
+        self.write(path, "#!/bin/sh\n");
+        std::fs::set_permissions(self.path().join(path), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     pub(super) fn apply(&self, example: &Example) {
@@ -66,6 +71,11 @@ impl Root {
 
     /// What systemd has to say about the units.
     pub(super) fn verify(&self) -> Run {
-        self.run("systemd-analyze", &[&["--man=no", "--recursive-errors=yes", "verify"][..], &UNITS].concat())
+        self.verify_with(&[])
+    }
+
+    /// And about others beside them.
+    pub(crate) fn verify_with(&self, others: &[&str]) -> Run {
+        self.run("systemd-analyze", &[&["--man=no", "--recursive-errors=yes", "verify"][..], &UNITS, others].concat())
     }
 }

@@ -39,7 +39,7 @@ fn what_is_wrong_is_found() {
     }
     for (path, from, to, says) in [
         ("conveyor-worker.service", "WatchdogSec=", "WatchdgSec=", "WatchdgSec"),
-        ("conveyor-server.service", "RestartSec=2s", "RestartSec=soon", "soon"),
+        ("conveyor-server.service", "RestartSec=500ms", "RestartSec=soon", "soon"),
         ("conveyor-server.service", "Requires=conveyor-server.socket", "Requires=other.socket", "other.socket"),
         ("conveyor-server.service", "ExecStart=/usr/bin/conveyor", "ExecStart=/usr/bin/absent", "/usr/bin/absent"),
     ] {
