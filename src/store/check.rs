@@ -62,6 +62,7 @@ fn check_database(state: &Path, path: &Path, depth: Depth) -> Result<Checked, St
         }
     }
     checked.problems.extend(db.damaged_tokens()?);
+    checked.problems.extend(db.damaged_notifications()?);
     for name in db.named_blobs()? {
         checked.blobs += 1;
         if let Some(problem) = check_blob(state, &name, depth, db.blob_use(&name)? == super::BlobUse::InUse) {

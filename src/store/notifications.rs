@@ -45,6 +45,18 @@ impl Db<'_> {
         Ok(found)
     }
 
+    /// What is wrong with the messages that are stored, a sentence each.
+    pub(super) fn damaged_notifications(&self) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT repository, number, revision, origin, message FROM notifications";
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let mut problems = Vec::new();
+        while let Some(row) = rows.next()? {
+            problems.extend(from_row(row).err().map(|error| error.to_string()));
+        }
+        Ok(problems)
+    }
+
     /// Number and revision of a repository's last message.
     pub fn announced(&self, repository: &RepositoryName) -> Result<Option<(u64, u64)>, StoreError> {
         let mut statement =

@@ -95,3 +95,18 @@ async fn a_manifest_of_another_repository_and_what_is_none_are_refused() {
     }
     assert!(notifications.last(&name).is_none());
 }
+
+#[tokio::test]
+async fn a_damaged_message_is_passed_over_and_named_by_the_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let notifications = on(store.clone()).await;
+    notifications.publish(message(1), None, Origin::Posted).await.unwrap();
+    store.write::<_, StoreError, _>(|tx| tx.tamper("UPDATE notifications SET message = '{'")).await.unwrap();
+    drop(notifications);
+    let again = on(store).await;
+    assert!(again.last(message(1).repository()).is_none());
+    let checked = crate::store::check_state(directory.path(), crate::store::Depth::Exists).unwrap();
+    assert!(checked.problems.iter().any(|problem| problem.contains(REPOSITORY)), "{:?}", checked.problems);
+    assert!(matches!(again.publish(message(2), None, Origin::Posted).await.unwrap(), Accepted::Told(_)));
+}
