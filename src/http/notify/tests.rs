@@ -249,10 +249,15 @@ async fn the_cpp_client_gets_each_event_by_itself_and_the_last_one_first() {
     let mut client = CppClient::subscribe(service.address, A).await;
     let mut last = 0;
     client.until(&mut last, 2).await.unwrap();
+    // It reads what comes while it comes.
+    let reading = tokio::spawn(async move {
+        client.until(&mut last, 19).await.unwrap();
+        client
+    });
     for next in 3..20 {
         service.publish(A, next).await;
     }
-    client.until(&mut last, 19).await.unwrap();
+    let mut client = reading.await.unwrap();
     // An older one and one of another repository are told to nobody here.
     service.publish(A, 5).await;
     service.publish(B, 100).await;
@@ -453,14 +458,14 @@ async fn who_goes_without_a_word_and_who_takes_nothing_holds_nobody_up() {
         tokio::task::yield_now().await;
     }
     drop(gone);
-    let mut last = 0;
+    let hearing = tokio::spawn(async move { hears.until(&mut 0, 29).await.unwrap() });
     for next in 1..30 {
         service.publish(A, next).await;
     }
-    hears.until(&mut last, 29).await.unwrap();
     while service.notify.notifications.subscribers() > 2 {
         tokio::task::yield_now().await;
     }
+    hearing.await.unwrap();
     drop(deaf);
 }
 

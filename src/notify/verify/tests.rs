@@ -38,7 +38,7 @@ async fn a_manifest_is_believed_by_what_the_repository_serves_and_then_by_what_i
     let verifier = verifier(&sandbox, true);
     let first = message(&manifest(&sandbox));
     assert_eq!(verifier.verify(&first, None, NOW).await.unwrap().revision, 1);
-    sandbox.publish("/file", "content", "one");
+    sandbox.publish("file", "content", "one");
     let second = message(&manifest(&sandbox));
     // Nothing is read again for ten minutes.
     let whitelist = sandbox.stratum0.directory().join(".cvmfswhitelist");
@@ -110,7 +110,7 @@ async fn the_key_of_a_domain_is_found_in_a_file_and_in_a_directory() {
 async fn a_repository_that_was_made_anew_is_told_from_one_that_was_late() {
     let sandbox = Sandbox::new();
     let first = message(&manifest(&sandbox));
-    sandbox.publish("/file", "content", "one");
+    sandbox.publish("file", "content", "one");
     let second = message(&manifest(&sandbox));
     let verifier = verifier(&sandbox, true);
     let (old, new) =
