@@ -17,5 +17,6 @@ pub mod payload;
 pub mod planted;
 mod processes;
 pub mod publisher;
+pub mod replicas;
 pub mod store;
 pub mod worker;

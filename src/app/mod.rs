@@ -30,6 +30,7 @@ mod submit;
 mod tests;
 mod tick;
 mod tokens;
+mod visible;
 mod workers;
 
 use std::collections::{BTreeSet, HashMap};
@@ -47,6 +48,7 @@ use crate::domain::job::event::JobEvent;
 use crate::domain::job::state::JobState;
 use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
+use crate::domain::visible::VisibleUrls;
 use crate::planted::{self, Bug};
 use crate::store::blobs::BlobStore;
 use crate::store::logs::LogStore;
@@ -64,6 +66,8 @@ pub use recent::{RecentEvent, RecentEvents, Watched};
 pub use retention::{Pruned, Round};
 use tokens::Keyring;
 pub use tokens::{Caller, Denied};
+use visible::Distribution;
+pub use visible::{Answers, Awaited};
 
 /// What can be set about the engine.
 #[derive(Debug, Clone)]
@@ -80,6 +84,8 @@ pub struct Settings {
     pub batches: BatchLimits,
     /// Whether a job's submitter is the name of the token that submitted it, whatever the job says.
     pub submitter_is_owner: bool,
+    /// The URLs that jobs may have asked for their revision.
+    pub visible_urls: VisibleUrls,
 }
 
 impl Default for Settings {
@@ -91,6 +97,7 @@ impl Default for Settings {
             recovery_limit: Duration::from_secs(3600),
             batches: BatchLimits::default(),
             submitter_is_owner: false,
+            visible_urls: VisibleUrls::default(),
         }
     }
 }
@@ -120,6 +127,8 @@ struct Live {
     claims: HashMap<BatchId, Duration>,
     /// What the worker of a claim said last of its progress; goes with the claim.
     progress: HashMap<BatchId, Reported>,
+    /// The jobs that wait for their URLs.
+    distributing: HashMap<JobId, Distribution>,
     /// When each offer is made anew unless it is claimed.
     offers: HashMap<BatchId, Duration>,
     /// When a lost batch was first found unreadable.

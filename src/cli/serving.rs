@@ -60,6 +60,7 @@ struct Leader {
     lists: TokenLists,
     broker: Option<crate::broker::rabbitmq::Settings>,
     retention: Retention,
+    keys_dir: PathBuf,
 }
 
 /// Binds the sockets, opens the state and serves until `shutdown` says true.
@@ -158,6 +159,7 @@ impl Candidate {
             recovery_limit: config.recovery_limit,
             batches: config.batches,
             submitter_is_owner: config.submitter_is_owner,
+            visible_urls: config.visible_urls,
             ..Settings::default()
         };
         let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
@@ -182,6 +184,7 @@ impl Candidate {
             lists: self.lists,
             broker: config.broker.as_ref().map(super::broker::settings),
             retention: config.retention,
+            keys_dir: config.keys_dir,
         })
     }
 }
@@ -198,6 +201,7 @@ impl Leader {
         tasks.spawn(tick(Arc::clone(&engine)));
         tasks.spawn(self.lists.watch(Arc::clone(&engine)));
         tasks.spawn(prune(Arc::clone(&engine), self.retention));
+        tasks.spawn(super::distributing::drive(Arc::clone(&engine), self.keys_dir));
         let served = serving.await;
         drop(tasks);
         if let Err(error) = engine.save_token_use().await {

@@ -21,7 +21,8 @@ pub use broker::{BrokerConfig, BrokerTls};
 pub use cvmfs_server::{CvmfsServerConfig, WorldReadable};
 pub use environment::Environment;
 pub use roles::{
-    ClientConfig, ClientFlags, Isolation, NodePublisher, Offers, ServerConfig, ServerFlags, WorkerConfig, WorkerFlags,
+    ClientConfig, ClientFlags, DEFAULT_KEYS_DIR, Isolation, NodePublisher, Offers, ServerConfig, ServerFlags,
+    WorkerConfig, WorkerFlags,
 };
 pub use secret::read_token_file;
 pub use tokens::{Stamp, parse_token_list, read_token_list};

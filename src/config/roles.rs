@@ -12,8 +12,11 @@ use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
 use crate::domain::retention::Retention;
 use crate::domain::token::Token;
+use crate::domain::visible::VisibleUrls;
 
 const DEFAULT_PORT: u16 = 8080;
+/// Where public keys of repositories are looked for.
+pub const DEFAULT_KEYS_DIR: &str = "/etc/cvmfs/keys";
 const DEFAULT_MAX_BLOB_BYTES: u64 = 64 << 30;
 const DEFAULT_SLOTS: u32 = 4;
 const DEFAULT_SERVER_STATE: &str = "/var/lib/conveyor";
@@ -79,6 +82,10 @@ pub struct ServerConfig {
     pub repositories: Repositories,
     /// What sends offers and tells events; workers ask for offers over HTTP where there is none.
     pub broker: Option<BrokerConfig>,
+    /// The URLs that jobs may have asked for their revision.
+    pub visible_urls: VisibleUrls,
+    /// Where the public keys of repositories are, by which answers are verified.
+    pub keys_dir: PathBuf,
 }
 
 /// Flags of `conveyor worker`.
@@ -213,6 +220,9 @@ impl Config {
             batches: self.batches()?,
             repositories: self.repositories()?,
             broker: self.broker()?,
+            visible_urls: VisibleUrls::parse(&file.visible_urls)
+                .map_err(|why| ConfigError::Value { key: "[server] visible_urls".into(), why })?,
+            keys_dir: file.keys_dir.get().cloned().unwrap_or_else(|| DEFAULT_KEYS_DIR.into()),
         })
     }
 
@@ -246,7 +256,7 @@ impl Config {
             temp_dir: temp_dir.unwrap_or_else(|| state_dir.join("tmp")),
             state_dir,
             repositories_dir: path(&file.repositories_dir, "/srv/cvmfs"),
-            keys_dir: path(&file.keys_dir, "/etc/cvmfs/keys"),
+            keys_dir: path(&file.keys_dir, DEFAULT_KEYS_DIR),
             run_as: file.run_as.get().cloned(),
             publisher: match file.publisher.get().map(String::as_str) {
                 None | Some("native") => NodePublisher::Native,

@@ -26,6 +26,9 @@ pub struct RepositoryRules {
     /// Times that recur, in which nothing of it is offered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub maintenance: Vec<Window>,
+    /// Where its stratum 0 is served, such as `http://stratum0.example.org/cvmfs/software.example.org`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<url::Url>,
 }
 
 fn default_fleet() -> String {
@@ -34,7 +37,7 @@ fn default_fleet() -> String {
 
 impl Default for RepositoryRules {
     fn default() -> Self {
-        Self { fleet: default_fleet(), gateway: false, batch_root: None, maintenance: Vec::new() }
+        Self { fleet: default_fleet(), gateway: false, batch_root: None, maintenance: Vec::new(), url: None }
     }
 }
 

@@ -25,5 +25,6 @@ mod state;
 mod tidy;
 mod trees;
 mod unchanged;
+mod visible;
 mod waiting;
 mod workers;

@@ -22,6 +22,7 @@ use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
 use crate::domain::retention::Retention;
 use crate::domain::token::Token;
+use crate::domain::visible::VisibleUrls;
 use crate::worker::Halt;
 use place::Place;
 
@@ -73,6 +74,9 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         batches: BatchLimits::default(),
         repositories: place.repositories.iter().map(|name| (name.clone(), Default::default())).collect(),
         broker: None,
+        // Who may submit here is who runs it.
+        visible_urls: VisibleUrls::all(),
+        keys_dir: place.keys_dir(),
     };
     let serving = serving::start(server, Some(place.repositories_dir()), Second::IsRefused, server_shutdown).await?;
     let address = serving.addresses.first().copied().unwrap_or(args.listen);

@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("client", &["domain", "crash"]),
     ("payload", &["domain", "crash", "mountinfo", "processes"]),
     ("publisher", &["domain", "crash", "cvmfs", "mountinfo", "processes"]),
+    ("replicas", &["domain", "cvmfs"]),
     ("app", &["domain", "crash", "planted", "store", "broker"]),
     ("worker", &["domain", "crash", "file_lock", "broker", "client", "publisher", "payload"]),
     ("http", &["domain", "app", "broker", "store"]),
