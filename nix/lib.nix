@@ -1,17 +1,12 @@
 # What the files beside this one share. Builtins only, so that it is evaluated where there is no nixpkgs.
 let
   inherit (builtins)
-    all
     attrNames
-    attrValues
-    concatLists
     concatMap
-    elem
     filter
     foldl'
     fromJSON
     isAttrs
-    isList
     isString
     listToAttrs
     match
@@ -93,7 +88,7 @@ rec {
   secretFile = option: path: [
     {
       assertion = path == null || (isString path && startsWith "/" path);
-      message = "${option} must be an absolute path of the machine, as a string; it is ${builtins.toJSON path}";
+      message = "${option} must be an absolute path of the machine, as a string; it is ${toString path}";
     }
     {
       assertion = !(isString path) || !(inStore path);
@@ -146,15 +141,25 @@ rec {
       (from "broker-password" brokerPasswordFile)
     ];
 
+  # What `options` does not have, table for table; one that is empty there may hold anything.
   known =
-    option: names: value:
+    option: options: value:
     let
-      unknown = filter (name: !(elem name names)) (attrNames value);
+      unknown = filter (name: !(options ? ${name})) (attrNames value);
     in
-    {
-      assertion = unknown == [ ];
-      message = "${option} has no ${toString unknown}; it has ${toString names}";
-    };
+    [
+      {
+        assertion = unknown == [ ];
+        message = "${option} has no ${toString unknown}; it has ${toString (attrNames options)}";
+      }
+    ]
+    ++ concatMap (
+      name:
+      if isAttrs (options.${name} or null) && options.${name} != { } && isAttrs value.${name} then
+        known "${option}.${name}" options.${name} value.${name}
+      else
+        [ ]
+    ) (attrNames value);
 
   # Ends with the messages of what does not hold.
   check =

@@ -32,14 +32,11 @@ let
     rabbitmq
     (import ./gateway.nix filled)
   ];
-  unknown = map (
-    role: lib.known "services.conveyor.${role}" (builtins.attrNames options.${role}) said.${role}
-  ) (builtins.filter (role: options ? ${role}) (builtins.attrNames said));
   lines = builtins.concatStringsSep "" (
     map (key: "${key} = ${rabbitmq.configItems.${key}}\n") (builtins.attrNames rabbitmq.configItems)
   );
 in
-lib.check ([ (lib.known "services.conveyor" (builtins.attrNames options) said) ] ++ unknown) (
+lib.check (lib.known "services.conveyor" options said) (
   lib.check machine.refusals {
     files =
       builtins.mapAttrs (_: settings: {

@@ -4,7 +4,10 @@ let
   settings = import ./defaults.nix;
 in
 {
-  client.settings = { };
+  client = {
+    enable = false;
+    settings = { };
+  };
 
   server = {
     enable = false;

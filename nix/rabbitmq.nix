@@ -11,15 +11,12 @@ let
   option = "services.conveyor.rabbitmq";
   inherit (cfg) tls;
   names = builtins.attrNames cfg.users;
-  users = builtins.mapAttrs (
-    _: user:
-    {
-      role = "worker";
-      fleet = (import ./defaults.nix).worker.fleet;
-      passwordFile = null;
-    }
-    // user
-  ) cfg.users;
+  everyUser = {
+    role = "worker";
+    fleet = (import ./defaults.nix).worker.fleet;
+    passwordFile = null;
+  };
+  users = builtins.mapAttrs (_: user: everyUser // user) cfg.users;
   quoted = builtins.replaceStrings [ "." ] [ "\\." ];
   # Configure, write, read, as docs/operating.md has them.
   permissions =
@@ -81,6 +78,8 @@ else
             TimeoutStartSec = "5min";
             Restart = "on-failure";
             RestartSec = "5s";
+            # A password that is empty or not there.
+            RestartPreventExitStatus = 78;
             ProtectSystem = "strict";
             ProtectHome = true;
             PrivateTmp = true;
@@ -131,12 +130,8 @@ else
               builtins.toJSON users.${name}.role
             }'';
           }
-          (lib.known "${option}.users.${name}" [
-            "role"
-            "fleet"
-            "passwordFile"
-          ] cfg.users.${name})
         ]
+        ++ lib.known "${option}.users.${name}" everyUser cfg.users.${name}
       ) names
       ++ lib.secretFile "${option}.tls.keyFile" tls.keyFile
       ++ [

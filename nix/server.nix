@@ -41,7 +41,8 @@ else
       "conveyor-server.socket"
       "conveyor-server.service"
     ];
-    openPorts = if cfg.openFirewall then map lib.portOf outside else [ ];
+    openPorts =
+      if cfg.openFirewall then builtins.filter (port: port != null) (map lib.portOf outside) else [ ];
     refusals =
       lib.secretFile "${option}.tokenFile" cfg.tokenFile
       ++ lib.secretFile "${option}.brokerPasswordFile" cfg.brokerPasswordFile

@@ -27,7 +27,7 @@ else
             expires 3d;
           }
           # The manifest and what hangs on it change with each publish.
-          location ~ ^/cvmfs/(?<signed>[^/.][^/]*/\.cvmfs(published|whitelist|reflog|_master_replica))$ {
+          location ~ ^/cvmfs/(?<signed>[^/.][^/]*/\.cvmfs(published|whitelist|reflog|_master_replica|_last_snapshot|_is_snapshotting))$ {
             alias ${directory}/$signed;
             types { }
             default_type application/x-cvmfs;

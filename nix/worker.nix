@@ -18,7 +18,7 @@ let
     else
       "root";
   local = lib.optional broker.enable brokerUnit;
-  # The directories of an account that is not root must be its own. Where the publisher is cvmfs_server they are the repositories' owner's.
+  # What the native publisher writes must be its account's. Where cvmfs_server is the publisher, it makes these itself.
   directories = "d ${worker.repositories_dir} 0755 ${user} - -\nd ${worker.keys_dir} 0700 ${user} - -\n";
 in
 if !cfg.enable then
@@ -28,7 +28,7 @@ else
     {
       settings."/etc/cvmfs/conveyor/worker.toml" = settings;
       files =
-        if native && user != "root" then
+        if native then
           {
             "/etc/tmpfiles.d/conveyor-repositories.conf" = {
               text = directories;

@@ -18,5 +18,6 @@ pub mod planted;
 mod processes;
 pub mod publisher;
 pub mod replicas;
+mod socket_file;
 pub mod store;
 pub mod worker;

@@ -6,6 +6,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+// As the tests hand over sockets; a benchmark needs one of them.
+#[allow(dead_code)]
+#[path = "../../tests/it/harness/activation.rs"]
+mod activation;
 mod broker;
 mod floor;
 mod latency;
@@ -13,6 +17,7 @@ mod memory;
 mod native;
 mod protocol;
 mod queue;
+mod ready;
 mod report;
 mod server;
 mod submit;
@@ -21,7 +26,7 @@ mod submit;
 #[derive(Debug, Clone, Copy)]
 struct Scale {
     quick: bool,
-    /// Finished jobs in the database when memory is measured.
+    /// Finished jobs in the database when memory and the start are measured.
     stored: usize,
 }
 
@@ -48,13 +53,14 @@ fn main() {
         return memory::measure(directory.as_ref(), scale);
     }
     let only = value("--only").map_or("", String::as_str);
-    let groups: [(&str, Group); 6] = [
+    let groups: [(&str, Group); 7] = [
         ("submit", submit::run),
         ("latency", latency::run),
         ("protocol", protocol::run),
         ("queue", queue::run),
         ("native", native::run),
         ("memory", memory::run),
+        ("ready", ready::run),
     ];
     for (name, group) in groups {
         if name.contains(only) {

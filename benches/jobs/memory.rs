@@ -25,13 +25,18 @@ const ARRAY: usize = 1_000;
 pub(crate) fn run(scale: Scale) {
     let directory = tempfile::tempdir().unwrap();
     for step in [FILL, MEASURE] {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg(step).arg(directory.path()).args(["--stored", &scale.stored.to_string()]);
-        assert!(command.args(scale.quick.then_some("--quick")).status().unwrap().success());
+        in_process(step, directory.path(), scale);
     }
 }
 
-fn queued(scale: Scale) -> usize {
+/// Does a step in a process of its own.
+pub(crate) fn in_process(step: &str, directory: &Path, scale: Scale) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg(step).arg(directory).args(["--stored", &scale.stored.to_string()]);
+    assert!(command.args(scale.quick.then_some("--quick")).status().unwrap().success());
+}
+
+pub(crate) fn queued(scale: Scale) -> usize {
     scale.pick(10_000, 1_000)
 }
 

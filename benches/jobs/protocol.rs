@@ -14,7 +14,7 @@ use conveyor::domain::progress::Counters;
 use conveyor::domain::tree::{ChangedPath, EntryKind, EntryMeta, EntryPath};
 use conveyor::payload::fetch::FetchLimits;
 use conveyor::publisher::{Evidence, Published, Publisher, PublisherError, Revision, Transaction, Workspace};
-use conveyor::worker::{self, Account, Halt, WorkerSettings};
+use conveyor::worker::{self, Account, Adjustable, Halt, Handle, WorkerSettings};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -73,7 +73,12 @@ async fn jobs_per_s(count: usize, settings: Settings, broker: Option<rabbitmq::S
     let settings = WorkerSettings {
         node: "bench".into(),
         fleet: "default".into(),
-        slots: SLOTS,
+        adjustable: Adjustable {
+            slots: SLOTS,
+            repositories: None,
+            drain_timeout: Duration::from_secs(60),
+            whitelist_warning_days: 0,
+        },
         state_dir: server.directory().join("worker"),
         temp_dir: server.directory().join("tmp"),
         run_as: nix::unistd::geteuid().is_root().then_some(Account { uid: 65534, gid: 65534 }),
@@ -81,13 +86,13 @@ async fn jobs_per_s(count: usize, settings: Settings, broker: Option<rabbitmq::S
         hidden: Vec::new(),
         fetch: FetchLimits::default(),
         broker,
-        repositories: None,
-        drain_timeout: Duration::from_secs(60),
-        whitelist_warning_days: 0,
         once: None,
     };
     let (stop, shutdown) = watch::channel(Halt::No);
-    let working = tokio::spawn(worker::run(server.client(), Arc::new(Idle::default()), settings, shutdown));
+    let client = server.client();
+    let working = tokio::spawn(async move {
+        worker::run(client, Arc::new(Idle::default()), settings, shutdown, &Handle::default()).await
+    });
     let client = server.client();
     if by_broker {
         // One goes before: then the worker is known to listen.

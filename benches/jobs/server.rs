@@ -71,7 +71,7 @@ impl Server {
         let (stop, limits) = (CancellationToken::new(), Limits::default());
         let state = AppState {
             engine: Arc::clone(&engine),
-            anonymous_read: true,
+            anonymous_read: tokio::sync::watch::channel(true).1,
             repositories_dir: None,
             limits: limits.clone(),
             shutdown: stop.clone(),

@@ -13,6 +13,13 @@ impl Engine {
         self.blobs.as_ref().map_or(0, |blobs| blobs.max_bytes())
     }
 
+    /// Sets that, for what is sent from now on.
+    pub fn set_max_blob_bytes(&self, max_bytes: u64) {
+        if let Some(blobs) = &self.blobs {
+            blobs.set_max_bytes(max_bytes);
+        }
+    }
+
     /// Stores a blob under its digest; one that is there already is not read again.
     pub async fn put_blob(&self, digest: Sha256Digest, body: impl AsyncRead + Unpin) -> Result<BlobReply, AppError> {
         let blobs = self.blobs.as_ref().ok_or(StoreError::Stopped)?;

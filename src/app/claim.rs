@@ -28,6 +28,12 @@ impl Engine {
                     let hint = "drop this batch; workers that serve it are offered it";
                     return Err(AppError::conflict("not_served", message, hint));
                 }
+                if is_open && !dispatcher.repositories().contains_key(&batch.repository) {
+                    let message =
+                        format!("repository {} is not in the server's configuration any more", batch.repository);
+                    let hint = "drop this batch; its jobs wait until the repository is configured again";
+                    return Err(AppError::conflict("held", message, hint));
+                }
                 if is_open && dispatcher.held(tx, now)?.contains(&batch.repository) {
                     let message = format!("repository {} is held; nothing of it begins now", batch.repository);
                     return Err(AppError::conflict("held", message, "drop this batch; it is offered again afterwards"));

@@ -1,11 +1,12 @@
 //! Forms batches out of ready jobs, in the same commit as whatever made them ready.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use jiff::Timestamp;
 
 use crate::app::clock::Entropy;
+use crate::app::rules::Rules;
 use crate::app::workers::Workers;
 use crate::domain::batch::{Batch, BatchJob, BatchState};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories, RepositoryRules};
@@ -14,17 +15,16 @@ use crate::domain::job::Job;
 use crate::domain::job::event::JobEvent;
 use crate::domain::job::spec::JobSpec;
 use crate::domain::names::{LeasePath, RepositoryName};
-use crate::domain::plan::{Action, BatchLimits, ReadyJob, RepositoryView, Unclaimed, View, plan, top_up};
+use crate::domain::plan::{Action, ReadyJob, RepositoryView, Unclaimed, View, plan, top_up};
 use crate::domain::share::{Pending, Shares};
 use crate::planted::{self, Bug};
 use crate::store::{Db, StoreError, Tx};
 
 /// Keeps which repositories must be planned again, and how much each fleet can take.
 pub(super) struct Dispatcher {
-    pub(super) repositories: Repositories,
+    rules: RwLock<Arc<Rules>>,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) workers: Workers,
-    limits: BatchLimits,
     state: Mutex<State>,
 }
 
@@ -42,13 +42,31 @@ struct State {
 }
 
 impl Dispatcher {
-    pub(super) fn new(repositories: Repositories, limits: BatchLimits, entropy: Arc<dyn Entropy>) -> Self {
-        Self { repositories, entropy, workers: Workers::default(), limits, state: Mutex::default() }
+    pub(super) fn new(rules: Rules, entropy: Arc<dyn Entropy>) -> Self {
+        let rules = RwLock::new(Arc::new(rules));
+        Self { rules, entropy, workers: Workers::default(), state: Mutex::default() }
+    }
+
+    /// What is in force now.
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts others in force, and returns those before. Whoever planned by those meanwhile has committed before anything that
+    /// is written from now on.
+    pub(super) fn set_rules(&self, rules: Rules) -> Arc<Rules> {
+        let mut in_force = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *in_force, Arc::new(rules))
+    }
+
+    /// The repositories that jobs are accepted for.
+    pub(super) fn repositories(&self) -> Arc<Repositories> {
+        Arc::clone(&self.rules().repositories)
     }
 
     /// The fleet that serves a repository.
-    pub(super) fn fleet(&self, repository: &RepositoryName) -> &str {
-        self.repositories.get(repository).map_or(DEFAULT_FLEET, |rules| &rules.fleet)
+    pub(super) fn fleet(&self, repository: &RepositoryName) -> String {
+        self.repositories().get(repository).map_or_else(|| DEFAULT_FLEET.to_owned(), |rules| rules.fleet.clone())
     }
 
     /// Notes that a job's repository must be planned again.
@@ -62,31 +80,32 @@ impl Dispatcher {
 
     /// Notes that every repository must be planned again.
     pub(super) fn plan_everything(&self) {
-        self.state().dirty.extend(self.repositories.keys().map(|repository| (repository.clone(), None)));
+        self.state().dirty.extend(self.repositories().keys().map(|repository| (repository.clone(), None)));
     }
 
     /// The place of a job that becomes ready now, in the order in which its fleet serves them.
     pub(super) fn rank(&self, spec: &JobSpec) -> i64 {
         let fleet = self.fleet(&spec.publish().repository);
         let mut state = self.state();
-        state.shares.entry(fleet.to_owned()).or_default().rank(&spec.submitter, spec.priority)
+        state.shares.entry(fleet).or_default().rank(&spec.submitter, spec.priority)
     }
 
     /// Notes that a job which was ready will not go.
     pub(super) fn withdrawn(&self, spec: &JobSpec, rank: i64) {
-        if let Some(shares) = self.state().shares.get_mut(self.fleet(&spec.publish().repository)) {
+        let fleet = self.fleet(&spec.publish().repository);
+        if let Some(shares) = self.state().shares.get_mut(&fleet) {
             shares.withdrawn(&spec.submitter, rank, spec.priority);
         }
     }
 
     /// Takes over the order of what is in the queue already; see [`crate::store::Db::pending`].
     pub(super) fn restore_shares(&self, pending: Vec<(String, Pending)>) {
-        let mut fleets: BTreeMap<&str, Vec<Pending>> = BTreeMap::new();
+        let mut fleets: BTreeMap<String, Vec<Pending>> = BTreeMap::new();
         for (repository, pending) in pending {
-            let fleet = RepositoryName::new(repository).map_or(DEFAULT_FLEET, |repository| self.fleet(&repository));
-            fleets.entry(fleet).or_default().push(pending);
+            let fleet = RepositoryName::new(repository).ok().map(|repository| self.fleet(&repository));
+            fleets.entry(fleet.unwrap_or_else(|| DEFAULT_FLEET.to_owned())).or_default().push(pending);
         }
-        let restored = fleets.into_iter().map(|(fleet, pending)| (fleet.to_owned(), Shares::restored(pending)));
+        let restored = fleets.into_iter().map(|(fleet, pending)| (fleet, Shares::restored(pending)));
         self.state().shares = restored.collect();
     }
 
@@ -94,26 +113,28 @@ impl Dispatcher {
     ///
     /// Runs on the writer's thread only. A plan lost with its commit is made again, see `Engine::write`.
     pub(super) fn run(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<usize, StoreError> {
-        let mut fleets: BTreeMap<&str, Vec<RepositoryName>> = BTreeMap::new();
+        let mut fleets: BTreeMap<String, Vec<RepositoryName>> = BTreeMap::new();
         // What nobody serves stays out of date, and what was offered of it is in nobody's way.
         let unserved = self.workers.unserved();
-        let held = self.held(tx, now)?;
-        let is_free = |repository: &&RepositoryName| !unserved.contains(*repository) && !held.contains(*repository);
+        let (held, known) = (self.held(tx, now)?, self.repositories());
+        let is_free = |repository: &&RepositoryName| {
+            !unserved.contains(*repository) && !held.contains(*repository) && known.contains_key(*repository)
+        };
         for repository in self.state().dirty.keys().filter(is_free) {
             fleets.entry(self.fleet(repository)).or_default().push(repository.clone());
         }
         let mut formed = 0;
         for (fleet, repositories) in fleets {
-            let mut offers = tx.count_offers(fleet)?;
+            let mut offers = tx.count_offers(&fleet)?;
             for repository in unserved.iter().filter(|repository| self.fleet(repository) == fleet) {
                 offers = offers.saturating_sub(tx.count_offers_of(repository)?);
             }
-            let credit = self.workers.slots(fleet).saturating_add(1).saturating_sub(offers);
+            let credit = self.workers.slots(&fleet).saturating_add(1).saturating_sub(offers);
             // What cannot be served for want of credit stays out of date.
             if credit == 0 {
                 continue;
             }
-            formed += self.plan_fleet(tx, now, fleet, repositories, credit)?;
+            formed += self.plan_fleet(tx, now, &fleet, repositories, credit)?;
         }
         Ok(formed)
     }
@@ -131,7 +152,7 @@ impl Dispatcher {
     /// The repositories with a maintenance window that is open, or about to be.
     pub(super) fn in_window(&self, now: Timestamp) -> BTreeSet<RepositoryName> {
         let is_open = |rules: &RepositoryRules| rules.maintenance.iter().any(|window| window.hold(now).is_some());
-        self.repositories.iter().filter(|(_, rules)| is_open(rules)).map(|(name, _)| name.clone()).collect()
+        self.repositories().iter().filter(|(_, rules)| is_open(rules)).map(|(name, _)| name.clone()).collect()
     }
 
     fn plan_fleet(
@@ -171,7 +192,7 @@ impl Dispatcher {
             let head = match known {
                 Some(head) => Some(head),
                 // Without a gateway, what is ready does not matter while a batch lives: its end touches the repository.
-                None if !self.rules(&name).gateway && !tx.reserved(&name)?.is_empty() => None,
+                None if !self.rules_of(&name).gateway && !tx.reserved(&name)?.is_empty() => None,
                 None => tx.first_ready(&name)?,
             };
             match head {
@@ -183,13 +204,14 @@ impl Dispatcher {
             }
         }
         heads.sort();
-        let mut view = View { repositories: Vec::new(), credit, limits: self.limits };
+        let limits = self.rules().batches;
+        let mut view = View { repositories: Vec::new(), credit, limits };
         for (_, name) in heads {
             if view.repositories.len() == credit {
                 break;
             }
-            let rules = self.rules(&name);
-            let many = if rules.gateway { LOOK_AHEAD } else { self.limits.jobs };
+            let rules = self.rules_of(&name);
+            let many = if rules.gateway { LOOK_AHEAD } else { limits.jobs };
             let ready = self.ready(tx, &name, many)?;
             let reserved = as_planted(tx.reserved(&name)?, &ready);
             self.state().dirty.remove(&name);
@@ -232,22 +254,23 @@ impl Dispatcher {
 
     /// Puts what became ready since into a batch that is just being claimed.
     pub(super) fn top_up(&self, tx: &mut Tx<'_>, now: Timestamp, batch: &mut Batch) -> Result<(), StoreError> {
-        if batch.jobs.len() >= self.limits.jobs {
+        let limits = self.rules().batches;
+        if batch.jobs.len() >= limits.jobs {
             return Ok(());
         }
         let mut there = Vec::with_capacity(batch.jobs.len());
         for member in &batch.jobs {
             there.extend(tx.as_ready(member.job_id)?);
         }
-        let rules = self.rules(&batch.repository);
+        let rules = self.rules_of(&batch.repository);
         let unclaimed = Unclaimed {
             jobs: there.len(),
             together: there.iter().map(|job| job.together).min().unwrap_or(0),
             bytes: there.iter().fold(0, |sum, job| sum.saturating_add(job.bytes)),
             lease_path: batch.lease_path.clone(),
         };
-        let ready = self.ready(tx, &batch.repository, self.limits.jobs)?;
-        let (added, lease_path) = top_up(unclaimed, &ready, &rules, self.limits);
+        let ready = self.ready(tx, &batch.repository, limits.jobs)?;
+        let (added, lease_path) = top_up(unclaimed, &ready, &rules, limits);
         let added = self.take_in(tx, now, batch.id, added)?;
         if !added.is_empty() {
             batch.jobs.extend(added);
@@ -278,7 +301,7 @@ impl Dispatcher {
                 }
             };
             let fleet = self.fleet(&job.spec.publish().repository);
-            if let Some(shares) = self.state().shares.get_mut(fleet) {
+            if let Some(shares) = self.state().shares.get_mut(&fleet) {
                 shares.served(rank, job.spec.priority);
             }
             tx.apply(now, job, &JobEvent::Offered { batch })?;
@@ -287,8 +310,8 @@ impl Dispatcher {
         Ok(taken)
     }
 
-    fn rules(&self, repository: &RepositoryName) -> RepositoryRules {
-        self.repositories.get(repository).cloned().unwrap_or_default()
+    fn rules_of(&self, repository: &RepositoryName) -> RepositoryRules {
+        self.repositories().get(repository).cloned().unwrap_or_default()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -26,7 +26,7 @@ impl Engine {
             Finding::Published { .. } | Finding::NotPublished => Duration::ZERO,
         };
         let is_readable = !matches!(request.finding, Finding::Unreadable { .. });
-        let limit = self.settings.recovery_limit;
+        let limit = self.dispatcher.rules().recovery_limit;
         crate::crash::point("finding.before");
         self.write(move |tx, now, dispatcher| {
             let mut batch = batch_or_not_found(tx, id)?;

@@ -29,7 +29,7 @@ impl Engine {
         };
         let workers = &self.dispatcher.workers;
         let is_first = by_broker && !workers.fleets_by_broker().contains(&request.fleet);
-        let changed = workers.heard(&self.dispatcher.repositories, &request.node, seen)?;
+        let changed = workers.heard(&self.dispatcher.repositories(), &request.node, seen)?;
         self.withdraw(&changed.withdrawn);
         if changed.is_served {
             // Nothing was planned there while nobody served it.

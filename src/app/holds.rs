@@ -175,7 +175,7 @@ impl Engine {
 }
 
 fn check_known(dispatcher: &Dispatcher, repository: &RepositoryName) -> Result<(), AppError> {
-    match dispatcher.repositories.contains_key(repository) {
+    match dispatcher.repositories().contains_key(repository) {
         true => Ok(()),
         false => Err(AppError::NotFound { what: "repository", id: repository.to_string() }),
     }

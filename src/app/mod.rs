@@ -25,6 +25,7 @@ mod resolve;
 mod retention;
 mod retry;
 mod revert;
+mod rules;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -64,6 +65,7 @@ pub use rabbitmq::{Broken, Carrier};
 use recent::Recent;
 pub use recent::{RecentEvent, RecentEvents, Watched};
 pub use retention::{Pruned, Round};
+pub use rules::{Load, Rules};
 use tokens::Keyring;
 pub use tokens::{Caller, Denied};
 use visible::Distribution;
@@ -118,6 +120,8 @@ pub struct Engine {
     /// How RabbitMQ stands, where it is used.
     rabbitmq: OnceLock<Arc<Status>>,
     recent: Arc<Recent>,
+    /// Every fleet that a repository belongs to.
+    fleets: watch::Sender<BTreeSet<String>>,
 }
 
 /// What is never stored: what is known about time, since it counts on the monotonic clock of this process, and progress.
@@ -141,6 +145,8 @@ struct Live {
     holds: HashMap<HoldId, Duration>,
     /// The repositories whose maintenance windows were open at the last tick.
     in_window: BTreeSet<RepositoryName>,
+    /// Repositories whose rules changed and whose offers could not be withdrawn yet.
+    unsettled: Option<BTreeSet<RepositoryName>>,
     /// When the clock was looked at last.
     last_tick: Option<Duration>,
 }
@@ -163,12 +169,20 @@ impl Engine {
         entropy: Arc<dyn Entropy>,
         settings: Settings,
     ) -> Result<Self, StoreError> {
+        let rules = Rules {
+            repositories: Arc::new(repositories),
+            batches: settings.batches,
+            recovery_limit: settings.recovery_limit,
+            submitter_is_owner: settings.submitter_is_owner,
+            visible_urls: settings.visible_urls.clone(),
+        };
+        let fleets = watch::Sender::new(rabbitmq::fleets(&rules.repositories));
         let engine = Self {
             store,
             logs,
             blobs,
             clock,
-            dispatcher: Arc::new(Dispatcher::new(repositories, settings.batches, entropy)),
+            dispatcher: Arc::new(Dispatcher::new(rules, entropy)),
             broker: Embedded::default(),
             settings,
             live: Mutex::default(),
@@ -176,10 +190,11 @@ impl Engine {
             progress_changed: watch::channel(0).0,
             rabbitmq: OnceLock::new(),
             recent: Arc::default(),
+            fleets,
         };
         engine.keyring.load(engine.store.read(|db| db.tokens()).await?);
         engine.dispatcher.restore_shares(engine.store.read(|db| db.pending()).await?);
-        engine.withdraw_moved().await?;
+        engine.withdraw_changed(BTreeSet::new()).await?;
         let batches = engine.store.read(|db| db.live_batches()).await?;
         let now = engine.time();
         let expiry = if planted::is(Bug::ForgetsDowntime) { now } else { now + engine.settings.claim_expiry };
@@ -217,8 +232,8 @@ impl Engine {
     }
 
     /// The repositories that jobs are accepted for.
-    pub fn repositories(&self) -> &Repositories {
-        &self.dispatcher.repositories
+    pub fn repositories(&self) -> Arc<Repositories> {
+        self.dispatcher.repositories()
     }
 
     /// The time that claims and offers expire by: it does not jump.
@@ -267,29 +282,6 @@ impl Engine {
                 }
                 Err(error)
             }
-        }
-    }
-
-    /// Withdraws what is offered to a fleet that no longer serves the repository: nobody there may claim it any more. What
-    /// cannot be read is set aside.
-    async fn withdraw_moved(&self) -> Result<(), StoreError> {
-        let withdrawn = self
-            .write(|tx, now, dispatcher| {
-                tx.set_unreadable_batches_aside()?;
-                for mut batch in tx.live_batches()? {
-                    let moved = dispatcher.repositories.get(&batch.repository).is_some_and(|r| r.fleet != batch.fleet);
-                    if !moved || !matches!(batch.state, BatchState::Unsent | BatchState::Offered { .. }) {
-                        continue;
-                    }
-                    withdraw_offer(tx, now, dispatcher, &mut batch)?;
-                    tracing::info!(batch.id = %batch.id, repository = %batch.repository, "its repository moved to another fleet; the offer is withdrawn");
-                }
-                Ok(())
-            })
-            .await;
-        match withdrawn {
-            Err(AppError::Store(error)) => Err(error),
-            _ => Ok(()),
         }
     }
 

@@ -24,6 +24,10 @@ impl Engine {
                 let repository = &job.spec.publish().repository;
                 let held = holds(&dispatcher, repository, &db.holds()?, now);
                 job.held = held.iter().map(|hold| format!("repository {repository} is {hold}")).collect();
+                if !dispatcher.repositories().contains_key(repository) {
+                    let why = "is not in the server's configuration any more; the job waits until it is again";
+                    job.held.push(format!("repository {repository} {why}"));
+                }
             }
             job.unclear = unclear(db, &job.status)?;
             Ok::<JobView, AppError>(job)

@@ -77,12 +77,18 @@ impl Engine {
     /// Connects, declares, sends; begins anew whenever that fails. Never ends by itself.
     pub async fn drive_rabbitmq(&self, settings: &Settings) -> Infallible {
         let status = self.rabbitmq.get_or_init(Arc::default);
-        let fleets = fleets(&self.dispatcher.repositories);
-        let topology = Topology::wanted(settings, fleets.iter().map(String::as_str));
+        let mut changed = self.fleets.subscribe();
         let mut pause = Pause::default();
         loop {
-            let began = Instant::now();
-            let Err(broken) = self.serve_rabbitmq(settings, &topology, status).await;
+            let (began, fleets) = (Instant::now(), changed.borrow_and_update().clone());
+            let broken = tokio::select! {
+                Err(broken) = self.serve_rabbitmq(settings, &fleets, status) => broken,
+                // The sender is part of the engine. What is on its way is given back, and sent again.
+                _ = changed.changed() => {
+                    tracing::info!(broker = settings.address(), "the fleets are others now; connecting anew");
+                    continue;
+                }
+            };
             let text = describe(&broken);
             let pause = pause.next(began.elapsed());
             if status.set(Link::Down, Some(text.clone())) {
@@ -100,10 +106,11 @@ impl Engine {
     async fn serve_rabbitmq(
         &self,
         settings: &Settings,
-        topology: &Topology,
+        fleets: &BTreeSet<String>,
         status: &Status,
     ) -> Result<Infallible, Broken> {
-        let outbox = Outbox::open(settings, topology).await?;
+        let topology = Topology::wanted(settings, fleets.iter().map(String::as_str));
+        let outbox = Outbox::open(settings, &topology).await?;
         for difference in outbox.differences() {
             tracing::warn!("{} {}; see: conveyor broker check", difference.what, difference.why);
         }
@@ -128,7 +135,6 @@ impl Engine {
             }
         };
         // One that fails takes the others with it: what is on its way is then sent again.
-        let fleets = fleets(&self.dispatcher.repositories);
         let sending = futures_util::future::try_join_all(fleets.iter().map(async |fleet| {
             let doubt = Notify::new();
             let keeping = async { Ok::<_, Broken>(keep_queue(settings, status, fleet, &doubt).await) };

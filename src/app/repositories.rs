@@ -23,7 +23,8 @@ impl Engine {
             for (repository, batch) in all_live_batches(db)? {
                 batches.entry(repository).or_default().push(batch);
             }
-            let views = dispatcher.repositories.keys().map(|name| RepositoryView {
+            let repositories = dispatcher.repositories();
+            let views = repositories.keys().map(|name| RepositoryView {
                 batches: batches.remove(name).unwrap_or_default(),
                 jobs: counts.remove(name.as_str()).unwrap_or_default(),
                 ..bare(&dispatcher, name, &stored, now)
@@ -97,7 +98,7 @@ fn all_live_batches(db: &Db<'_>) -> Result<Vec<(RepositoryName, LiveBatch)>, App
 
 /// What is known without looking at jobs.
 fn bare(dispatcher: &Dispatcher, name: &RepositoryName, stored: &[StoredHold], now: Timestamp) -> RepositoryView {
-    let rules = dispatcher.repositories.get(name).cloned().unwrap_or_default();
+    let rules = dispatcher.repositories().get(name).cloned().unwrap_or_default();
     RepositoryView {
         repository: name.clone(),
         workers: dispatcher.workers.serving(&rules.fleet, name),
@@ -121,6 +122,7 @@ pub(super) fn holds(
     now: Timestamp,
 ) -> Vec<Hold> {
     let said = stored.iter().filter(|stored| stored.repository == *name).map(|stored| stored.hold.clone());
-    let windows = dispatcher.repositories.get(name).map_or(&[][..], |rules| &rules.maintenance);
+    let repositories = dispatcher.repositories();
+    let windows = repositories.get(name).map_or(&[][..], |rules| &rules.maintenance);
     said.chain(windows.iter().filter_map(|window| window.hold(now))).collect()
 }

@@ -29,7 +29,8 @@ impl Engine {
         submission: Option<SubmissionId>,
         mut specs: Vec<JobSpec>,
     ) -> Result<SubmitReply, AppError> {
-        let is_submitter = owner.as_ref().filter(|_| self.settings.submitter_is_owner);
+        let submitter_is_owner = self.dispatcher.rules().submitter_is_owner;
+        let is_submitter = owner.as_ref().filter(|_| submitter_is_owner);
         if let Some(owner) = is_submitter {
             specs.iter_mut().for_each(|spec| spec.submitter = owner.as_str().to_owned());
         }
@@ -97,7 +98,8 @@ impl Engine {
                 "check the name; an operator adds repositories in the server's configuration",
             ));
         }
-        if let Some(url) = spec.visible_at.iter().find(|url| !self.settings.visible_urls.allows(url)) {
+        let rules = self.dispatcher.rules();
+        if let Some(url) = spec.visible_at.iter().find(|url| !rules.visible_urls.allows(url)) {
             let message = format!("job {} ({:?}): this server does not ask {url} what it serves", spec.id, spec.name);
             return Err(AppError::invalid(
                 "url_not_allowed",

@@ -25,6 +25,7 @@ impl Engine {
         let now = self.clock.monotonic();
         let (lost, unclaimed) = self.expired(now, self.time());
         self.look_at_workers(now);
+        self.withdraw_unsettled().await?;
         self.look_at_holds(now).await?;
         self.lose(lost).await?;
         self.offer_again(unclaimed).await?;

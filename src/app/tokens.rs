@@ -132,9 +132,9 @@ fn view(token: &TokenRecord, source: TokenSource, now: Timestamp) -> TokenView {
 }
 
 impl Engine {
-    /// Sets the token that opens everything, from outside the database.
-    pub fn set_bootstrap_token(&self, token: &Token) {
-        let record = TokenRecord {
+    /// Sets the token that opens everything, from outside the database; without one there is none.
+    pub fn set_bootstrap_token<'a>(&self, token: impl Into<Option<&'a Token>>) {
+        let record = token.into().map(|token| TokenRecord {
             id: TokenId::bootstrap(),
             name: TokenId::bootstrap().into(),
             roles: Roles::admin(),
@@ -145,8 +145,8 @@ impl Engine {
             expires_at: None,
             revoked_at: None,
             last_used_at: None,
-        };
-        self.keyring.state().bootstrap = Some(record);
+        });
+        self.keyring.state().bootstrap = record;
         self.keyring.changed.send_replace(());
     }
 

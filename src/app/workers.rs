@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::app::dispatch::Dispatcher;
 use crate::app::{AppError, Engine};
 use crate::domain::batch::{Batch, BatchState};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
@@ -189,6 +188,16 @@ impl Workers {
         }
     }
 
+    /// Notes that other repositories are configured.
+    pub(super) fn configured(&self, repositories: &Repositories) {
+        self.known().note_unserved(repositories);
+    }
+
+    /// How many live.
+    pub(super) fn living(&self) -> usize {
+        self.known().workers.values().filter(|worker| !worker.is_silent).count()
+    }
+
     /// What is wrong, once each time that it comes up.
     pub(super) fn complaints(&self, repositories: &Repositories) -> Vec<Gap> {
         let mut known = self.known();
@@ -317,7 +326,7 @@ impl Engine {
     /// All workers that were heard of, with what they hold, and what is wrong with them.
     pub async fn workers(&self) -> Result<WorkerList, AppError> {
         let live = self.store.read(|db| Ok::<_, AppError>(db.live_batches()?)).await?;
-        Ok(self.dispatcher.workers.list(&self.dispatcher.repositories, &live))
+        Ok(self.dispatcher.workers.list(&self.dispatcher.repositories(), &live))
     }
 
     /// When the whitelist of each repository expires, as the workers that live have read it.
@@ -345,7 +354,7 @@ impl Engine {
 
     /// Notes who went silent, and complains once about repositories that nobody serves.
     pub(super) fn look_at_workers(&self, now: Duration) {
-        let Dispatcher { workers, repositories, .. } = &*self.dispatcher;
+        let (workers, repositories) = (&self.dispatcher.workers, &*self.dispatcher.repositories());
         if let Some(before) = now.checked_sub(self.settings.claim_expiry) {
             workers.note_silent(repositories, before);
         }

@@ -6,15 +6,20 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::context::Context;
+use super::server::checked;
+use super::working;
 use crate::client::Client;
 use crate::config::{ServerFlags, WorkerFlags};
 
 /// Arguments of `conveyor check-config`.
 #[derive(Debug, Args)]
 pub(super) struct CheckConfigArgs {
-    /// Only what this role needs; may be repeated [default: all roles]
+    /// Only what this role needs, as it would find it at its start on this machine; may be repeated [default: all roles]
     #[arg(long, value_name = "ROLE")]
     role: Vec<Role>,
+    /// Do not open the files with tokens, passwords and certificates, and take them for good: for settings of another machine
+    #[arg(long)]
+    without_secrets: bool,
 }
 
 /// What a machine is used for.
@@ -28,20 +33,40 @@ pub(super) enum Role {
     Worker,
 }
 
-/// Reads the configuration as the roles would; nothing is contacted.
+/// Reads the configuration as the roles would; nothing is contacted. A role that is named is checked as at its start.
 pub(super) fn run(args: CheckConfigArgs, context: &Context) -> anyhow::Result<ExitCode> {
+    let config = match args.without_secrets {
+        true => context.config.clone().without_secrets(),
+        false => context.config.clone(),
+    };
+    // A file may be for several machines: what this one could not be is an error only where it is asked for.
+    let is_named = !args.role.is_empty();
+    let mut refusals = Vec::new();
+    let mut judge = |role: &str, checked: anyhow::Result<()>| match checked {
+        Err(error) if is_named => Err(error),
+        Err(error) => {
+            refusals.push(format!("the {role} would not start here: {error:#}"));
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    };
+    // They say nothing of this machine.
+    let is_of_here = !args.without_secrets;
     let roles = if args.role.is_empty() { vec![Role::Client, Role::Server, Role::Worker] } else { args.role };
     let mut found = Vec::new();
     for role in roles {
         match role {
             Role::Client => {
-                let client = context.config.client(&context.flags)?;
+                let client = config.client(&context.flags)?;
                 Client::new(&client.url, None)?;
                 found.push(("client", format!("asks {} {}", client.url, with_token(client.token.is_some()))));
             }
             Role::Server => {
                 let flags = ServerFlags { token_file: context.flags.token_file.clone(), ..ServerFlags::default() };
-                let server = context.config.server(&flags)?;
+                let server = config.server(&flags)?;
+                if is_of_here {
+                    judge("server", checked(&config, &flags).map(drop))?;
+                }
                 let listen = server.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 let (state, token) = (server.state_dir.display(), with_token(server.token.is_some()));
                 found.push((
@@ -53,9 +78,11 @@ pub(super) fn run(args: CheckConfigArgs, context: &Context) -> anyhow::Result<Ex
                 ));
             }
             Role::Worker => {
-                let worker =
-                    context.config.worker(&WorkerFlags { client: context.flags.clone(), ..WorkerFlags::default() })?;
+                let worker = config.worker(&WorkerFlags { client: context.flags.clone(), ..WorkerFlags::default() })?;
                 Client::new(&worker.client.url, None)?;
+                if is_of_here {
+                    judge("worker", working::check(&worker))?;
+                }
                 let (url, token) = (&worker.client.url, with_token(worker.client.token.is_some()));
                 found.push((
                     "worker",
@@ -68,7 +95,8 @@ pub(super) fn run(args: CheckConfigArgs, context: &Context) -> anyhow::Result<Ex
         }
     }
     let path = context.config.path().map(|path| path.display().to_string());
-    let warnings = context.config.warnings();
+    refusals.iter().for_each(|refusal| tracing::warn!("{refusal}"));
+    let warnings: Vec<_> = context.config.warnings().iter().chain(&refusals).collect();
     if context.output.is_json() {
         let roles: serde_json::Map<_, _> =
             found.into_iter().map(|(role, text)| (role.to_owned(), json!(text))).collect();

@@ -7,6 +7,7 @@ use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::publisher::gateway::GatewayError;
 use crate::store::StoreError;
+use crate::worker::WorkerError;
 use crate::worker::control::ControlError;
 
 /// The job or command failed.
@@ -58,7 +59,14 @@ pub fn code(error: &anyhow::Error) -> u8 {
             return UNREACHABLE;
         }
         // A restart would find the same.
-        if let Some(StoreError::Damaged { .. } | StoreError::TooNew { .. }) = cause.downcast_ref() {
+        if let Some(StoreError::Damaged { .. } | StoreError::TooNew { .. } | StoreError::HalfRestored { .. }) =
+            cause.downcast_ref()
+        {
+            return CONFIG;
+        }
+        // What is lacking is for an operator to set up. A node's name that somebody else has is not: its clock may have been set
+        // back, and then it is ours again before long.
+        if let Some(WorkerError::Isolation(_)) = cause.downcast_ref() {
             return CONFIG;
         }
         match cause.downcast_ref::<ClientError>() {

@@ -10,14 +10,17 @@ mod changes;
 mod check;
 mod check_config;
 mod check_db;
+mod completions;
 mod context;
 mod dev;
 mod distributing;
 mod ended;
 mod gateway;
 mod list;
+mod listeners;
 mod logging;
 mod logs;
+mod man;
 mod output;
 mod payload;
 mod progress;
@@ -29,6 +32,7 @@ mod server;
 mod serving;
 mod spec_file;
 mod submit;
+mod supervision;
 mod token;
 mod token_lists;
 mod upload;
@@ -49,6 +53,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 pub use context::Context;
+pub use listeners::Inherited;
 pub use output::{Color, Format, Output};
 
 use crate::config::{ClientFlags, Config, Environment};
@@ -151,6 +156,10 @@ enum Command {
     Broker(broker::BrokerCommand),
     /// Say whether the configuration is good
     CheckConfig(check_config::CheckConfigArgs),
+    /// Print the script by which a shell completes commands and flags
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages into a directory
+    Man(man::ManArgs),
 }
 
 impl Command {
@@ -162,11 +171,16 @@ impl Command {
     }
 }
 
-/// Runs one command; the error is to be given to [`failure::report`].
-pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+/// Runs one command; the error is to be given to [`failure::report`]. The server listens on what was inherited, where
+/// anything was.
+pub async fn run(cli: Cli, inherited: Inherited) -> anyhow::Result<ExitCode> {
     let Cli { globals, command } = cli;
     let environment = Environment::of_process();
-    let config = Config::load(globals.config.as_deref(), environment.clone())?;
+    let config = match command {
+        // What packages and shells ask for has nothing to do with this machine's configuration.
+        Command::Completions(_) | Command::Man(_) => Config::default(),
+        _ => Config::load(globals.config.as_deref(), environment.clone())?,
+    };
     logging::start(&logging::Settings {
         daemon: command.is_daemon(),
         debug: globals.debug || config.debug(),
@@ -199,7 +213,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Workers(args) => workers::run(args, &context).await,
         Command::Leases(args) => gateway::leases::run(args, &context).await,
         Command::Gateway(command) => gateway::run(command, &context).await,
-        Command::Server(args) => server::run(args, &context).await,
+        Command::Server(args) => server::run(args, inherited, &context).await,
         Command::Worker(args) => worker::run(args, &context).await,
         Command::Dev(args) => dev::run(args, &context).await,
         Command::Repositories(args) => repository::list_all(args, &context).await.map(|()| ExitCode::SUCCESS),
@@ -210,5 +224,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::CheckDb(args) => check_db::run(args, &context).await,
         Command::Broker(command) => broker::run(command, &context).await,
         Command::CheckConfig(args) => check_config::run(args, &context),
+        Command::Completions(args) => completions::run(&args, context.output),
+        Command::Man(args) => man::run(&args),
     }
 }

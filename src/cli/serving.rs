@@ -1,23 +1,24 @@
 //! Puts a server together: store, engine, sockets, and the clock that drives it.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::token_lists::TokenLists;
+use super::listeners::{self, Inherited, Listeners};
+use super::supervision::{Leading, Phase, Plan};
+use super::token_lists::{OtherLists, TokenLists};
 use crate::app::clock::{SystemClock, SystemEntropy};
 use crate::app::{Engine, Pruned, Settings};
-use crate::config::ServerConfig;
+use crate::config::{ListenAddress, ServerConfig};
 use crate::domain::retention::Retention;
-use crate::http::{self, AppState, Limits};
+use crate::http::{self, AppState, Limits, Listener};
+use crate::socket_file::SocketFile;
 use crate::store::blobs::BlobStore;
 use crate::store::logs::LogStore;
 use crate::store::{Leadership, Store};
@@ -32,7 +33,9 @@ const STEP_PAUSE: Duration = Duration::from_millis(2);
 /// A server that runs.
 pub(super) struct Serving {
     /// Where it listens.
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<ListenAddress>,
+    /// They go when it has ended.
+    _files: Vec<SocketFile>,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -47,9 +50,11 @@ pub(super) enum Second {
 
 /// What it takes to lead, and what was found to be right before.
 struct Candidate {
-    config: ServerConfig,
-    lists: TokenLists,
+    state_dir: PathBuf,
+    plan: Arc<Plan>,
     repositories_dir: Option<PathBuf>,
+    /// How far it is.
+    phase: watch::Sender<Phase>,
     stop: CancellationToken,
 }
 
@@ -59,17 +64,23 @@ struct Leader {
     router: axum::Router,
     lists: TokenLists,
     broker: Option<crate::broker::rabbitmq::Settings>,
-    retention: Retention,
     keys_dir: PathBuf,
+    retention: watch::Receiver<Retention>,
+    /// Other token lists that are to be watched.
+    other_lists: OtherLists,
+    phase: watch::Sender<Phase>,
+    leading: Arc<Leading>,
 }
 
-/// Binds the sockets, opens the state and serves until `shutdown` says true.
+/// Takes over the inherited sockets or binds those of the settings, opens the state and serves until `shutdown` says true.
 ///
-/// `repositories_dir`: repositories that are served at `/cvmfs/NAME/`, where there are any.
+/// `repositories_dir`: repositories that are served at `/cvmfs/NAME/`, where there are any. `phase` is told how far it is.
 pub(super) async fn start(
     config: ServerConfig,
+    inherited: Inherited,
     repositories_dir: Option<PathBuf>,
     second: Second,
+    phase: watch::Sender<Phase>,
     mut shutdown: watch::Receiver<bool>,
 ) -> anyhow::Result<Serving> {
     if config.repositories.is_empty() {
@@ -79,17 +90,14 @@ pub(super) async fn start(
     }
     let lists = TokenLists::read(config.tokens.clone())?;
     make_private(&config.state_dir)?;
-    let mut listeners = Vec::new();
-    for address in &config.listen {
-        listeners.push(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?);
-    }
-    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+    let Listeners { listeners, addresses, files } = listeners::open(inherited, &config.listen).await?;
     let leadership = match second {
         Second::StandsBy => Leadership::take_now(&config.state_dir)?,
         Second::IsRefused => Some(Leadership::take(&config.state_dir)?),
     };
     let stop = CancellationToken::new();
-    let candidate = Candidate { config, lists, repositories_dir, stop: stop.clone() };
+    let (state_dir, plan) = (config.state_dir.clone(), Arc::new(Plan::new(config, lists)));
+    let candidate = Candidate { state_dir, plan, repositories_dir, phase, stop: stop.clone() };
     let task = match leadership {
         Some(leadership) => {
             let leader = candidate.lead(leadership).await?;
@@ -105,7 +113,7 @@ pub(super) async fn start(
         let _ = shutdown.wait_for(|stop| *stop).await;
         stop.cancel();
     });
-    Ok(Serving { addresses, task })
+    Ok(Serving { addresses, _files: files, task })
 }
 
 impl Serving {
@@ -117,8 +125,9 @@ impl Serving {
 
 impl Candidate {
     /// Answers that it does not lead, until it does.
-    async fn stand_by(self, listeners: Vec<TcpListener>) -> anyhow::Result<()> {
-        let (state_dir, stop) = (self.config.state_dir.clone(), self.stop.clone());
+    async fn stand_by(self, listeners: Vec<Listener>) -> anyhow::Result<()> {
+        let (state_dir, stop, phase) = (self.state_dir.clone(), self.stop.clone(), self.phase.clone());
+        let plan = Arc::clone(&self.plan);
         tracing::info!(
             "standing by: another server leads on {}; this one leads when that one is gone",
             state_dir.display()
@@ -126,6 +135,7 @@ impl Candidate {
         let leading = Arc::new(OnceLock::new());
         let router = http::until_leading(Arc::clone(&leading));
         let serving = tokio::spawn(http::serve(listeners, router, Limits::default(), stop.clone()));
+        phase.send_replace(Phase::StandingBy(plan));
         let leader = async {
             let Some(leadership) = stop.run_until_cancelled(Leadership::wait(&state_dir)).await else {
                 return Ok(None);
@@ -149,11 +159,11 @@ impl Candidate {
     }
 
     /// Opens the state.
-    async fn lead(mut self, leadership: Leadership) -> anyhow::Result<Leader> {
-        let config = self.config;
-        let store = Store::lead(&config.state_dir, leadership)?;
-        let logs = LogStore::open(&config.state_dir.join("logs.db"))?;
-        let blobs = BlobStore::open(&config.state_dir.join("blobs"), config.max_blob_bytes)?;
+    async fn lead(self, leadership: Leadership) -> anyhow::Result<Leader> {
+        let (config, mut lists) = self.plan.take().context("a server leads once")?;
+        let store = Store::lead(&self.state_dir, leadership)?;
+        let logs = LogStore::open(&self.state_dir.join("logs.db"))?;
+        let blobs = BlobStore::open(&self.state_dir.join("blobs"), config.max_blob_bytes)?;
         let settings = Settings {
             claim_expiry: config.claim_expiry,
             recovery_limit: config.recovery_limit,
@@ -169,11 +179,21 @@ impl Candidate {
             engine.set_bootstrap_token(token);
         }
         // They may be older than this moment by as long as it stood by.
-        self.lists.look();
-        engine.set_file_tokens(self.lists.tokens());
+        lists.look();
+        engine.set_file_tokens(lists.tokens());
+        let (anonymous_read, may_read) = watch::channel(config.anonymous_read);
+        let (retain, retention) = watch::channel(config.retention);
+        let (send_lists, other_lists) = mpsc::unbounded_channel();
+        let leading = Leading {
+            engine: Arc::clone(&engine),
+            anonymous_read,
+            retention: retain,
+            lists: send_lists,
+            broker: config.broker.as_ref().map(|broker| format!("{}:{}", broker.host, broker.port)),
+        };
         let state = AppState {
             engine: Arc::clone(&engine),
-            anonymous_read: config.anonymous_read,
+            anonymous_read: may_read,
             repositories_dir: self.repositories_dir,
             limits: Limits::default(),
             shutdown: self.stop,
@@ -181,10 +201,13 @@ impl Candidate {
         Ok(Leader {
             engine,
             router: http::router(state),
-            lists: self.lists,
+            lists,
             broker: config.broker.as_ref().map(super::broker::settings),
-            retention: config.retention,
             keys_dir: config.keys_dir,
+            retention,
+            other_lists,
+            phase: self.phase,
+            leading: Arc::new(leading),
         })
     }
 }
@@ -199,9 +222,11 @@ impl Leader {
             tasks.spawn(async move { match engine.drive_rabbitmq(&settings).await {} });
         }
         tasks.spawn(tick(Arc::clone(&engine)));
-        tasks.spawn(self.lists.watch(Arc::clone(&engine)));
+        tasks.spawn(self.lists.watch(Arc::clone(&engine), self.other_lists));
         tasks.spawn(prune(Arc::clone(&engine), self.retention));
         tasks.spawn(super::distributing::drive(Arc::clone(&engine), self.keys_dir));
+        // The sockets are bound, and what comes there is taken from the next line on.
+        self.phase.send_replace(Phase::Leading(self.leading));
         let served = serving.await;
         drop(tasks);
         if let Err(error) = engine.save_token_use().await {
@@ -226,11 +251,20 @@ async fn tick(engine: Arc<Engine>) {
 }
 
 /// Prunes for as long as the server runs. After each step others have the writer for at least as long as the step took.
-async fn prune(engine: Arc<Engine>, retention: Retention) {
-    let mut interval = tokio::time::interval(retention.interval);
+async fn prune(engine: Arc<Engine>, mut set: watch::Receiver<Retention>) {
+    let mut interval = tokio::time::interval(set.borrow().interval);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        interval.tick().await;
+        tokio::select! {
+            _ = interval.tick() => {}
+            // Settings that were read again count at once.
+            Ok(()) = set.changed() => {
+                interval = tokio::time::interval(set.borrow().interval);
+                interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                continue;
+            }
+        }
+        let retention = set.borrow().clone();
         let Some(mut round) = engine.begin_round() else { continue };
         loop {
             let began = tokio::time::Instant::now();

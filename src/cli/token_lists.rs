@@ -4,12 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{mpsc, oneshot};
+
 use crate::app::Engine;
 use crate::config::{ConfigError, Stamp, read_token_list};
 use crate::domain::access::TokenRecord;
 
 /// How often the files are looked at: for so long a token that was taken out of one is still good.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// Other lists to watch, each with whoever waits until they are in force.
+pub(super) type OtherLists = mpsc::UnboundedReceiver<(TokenLists, oneshot::Sender<()>)>;
 
 /// What the files said last.
 pub(super) struct TokenLists(Vec<TokenList>);
@@ -36,15 +41,22 @@ impl TokenLists {
         self.0.iter().flat_map(|list| list.tokens.iter().cloned()).collect()
     }
 
-    /// Brings changes into force, for ever.
-    pub(super) async fn watch(mut self, engine: Arc<Engine>) {
-        if self.0.is_empty() {
-            return;
-        }
+    /// Brings changes into force, for ever; other lists take the place of these.
+    pub(super) async fn watch(mut self, engine: Arc<Engine>, mut others: OtherLists) {
         let mut interval = tokio::time::interval(LOOK);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            interval.tick().await;
+            tokio::select! {
+                _ = interval.tick(), if !self.0.is_empty() => {}
+                Some((lists, in_force)) = others.recv() => {
+                    engine.set_file_tokens(lists.tokens());
+                    self = lists;
+                    // Whoever gave them may be gone.
+                    let _ = in_force.send(());
+                    continue;
+                }
+                else => return,
+            }
             let look = tokio::task::spawn_blocking(move || {
                 let changed = self.look();
                 (self, changed)

@@ -8,9 +8,9 @@ use clap::{Args, Subcommand};
 
 use super::context::Context;
 use super::failure::{NOTHING_CAME, Usage, tell};
-use super::{serving, worker_check, worker_control, working};
-use crate::config::WorkerFlags;
-use crate::worker::{Ended, Once};
+use super::{serving, supervision, worker_check, worker_control, working};
+use crate::config::{Config, WorkerFlags};
+use crate::worker::{Ended, Handle, Once};
 
 /// Arguments of `conveyor worker`.
 #[derive(Debug, Args)]
@@ -105,8 +105,28 @@ pub(super) async fn run(mut args: WorkerArgs, context: &Context) -> anyhow::Resu
         None => {}
     }
     let once = args.once.then(|| Once { wait: args.wait.map(Duration::from_secs) });
-    let config = context.config.worker(&args.flags(context))?;
-    Ok(match working::run(config, once, serving::until_halt()?).await? {
+    let hangups = supervision::hangups()?;
+    let flags = args.flags(context);
+    let read = move |file: &Config| {
+        let mut config = file.worker(&flags)?;
+        if once.is_some() {
+            // One batch takes one slot.
+            config.slots = 1;
+        }
+        Ok::<_, anyhow::Error>((file.clone(), config))
+    };
+    let (handle, halt) = (Handle::default(), serving::until_halt()?);
+    let (in_force, file) = (read(&context.config)?, context.config.clone());
+    let config = in_force.1.clone();
+    let again = Box::new(move || read(&file.again()?));
+    let supervising = supervision::supervise_worker(in_force, again, handle.clone(), hangups, halt.clone());
+    let ended = tokio::select! {
+        // First, so that the service manager hears of an end before it comes.
+        biased;
+        never = supervising => match never {},
+        ended = working::run(config, once, halt, &handle) => ended?,
+    };
+    Ok(match ended {
         Ended::Told | Ended::Once => ExitCode::SUCCESS,
         Ended::NothingCame => {
             tell("note: nothing came; exit code 75");

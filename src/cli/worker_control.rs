@@ -141,6 +141,7 @@ fn lines(status: &Status, since: impl Fn(Timestamp) -> String) -> Vec<String> {
         (Some(ago), true) => format!("the server at {} answered {ago} s ago", server.url),
         (Some(ago), false) => format!("the server at {} has not answered for {ago} s: no publish begins", server.url),
     });
+    lines.extend(server.error.as_ref().map(|error| format!("its last heartbeat failed: {error}")));
     match status.broker_connected {
         Some(true) => lines.push("offers come by the broker".into()),
         Some(false) if status.draining.is_none() => lines.push("no offers come by the broker: no connection".into()),

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::config::{self, CvmfsServerConfig, Isolation, NodePublisher, Offers, WorkerConfig};
+use crate::config::{self, ConfigError, CvmfsServerConfig, Isolation, NodePublisher, Offers, WorkerConfig};
 use crate::payload::fetch::FetchLimits;
 use crate::publisher::cvmfs_server::{self, CvmfsServer, Mark, Ownership, WorldReadable};
 use crate::publisher::native::NativePublisher;
 use crate::publisher::{Owner, Publisher};
-use crate::worker::{self, Account, Ended, Halt, Once, WorkerSettings};
+use crate::worker::{self, Account, Ended, Halt, Handle, Once, WorkerSettings};
+
+use super::supervision::adjustable;
 
 /// The account that payloads run as where the worker is root and nothing is configured.
 const NOBODY: &str = "nobody";
@@ -21,12 +23,27 @@ pub(super) async fn run(
     config: WorkerConfig,
     once: Option<Once>,
     halt: watch::Receiver<Halt>,
+    handle: &Handle,
 ) -> anyhow::Result<Ended> {
-    if let NodePublisher::CvmfsServer(_) = config.publisher {
-        CvmfsServer::refuse_other_namespace().map_err(anyhow::Error::msg)?;
-    }
+    refuse_namespace(&config)?;
     let (client, publisher, settings) = parts(config, once)?;
-    Ok(worker::run(client, publisher, settings, halt).await?)
+    Ok(worker::run(client, publisher, settings, halt, handle).await?)
+}
+
+/// What a worker of this configuration would refuse at its start, without trying what needs the machine.
+pub(super) fn check(config: &WorkerConfig) -> anyhow::Result<()> {
+    refuse_namespace(config)?;
+    account(config.run_as.as_deref()).map(drop)
+}
+
+fn refuse_namespace(config: &WorkerConfig) -> Result<(), ConfigError> {
+    match config.publisher {
+        NodePublisher::Native => Ok(()),
+        NodePublisher::CvmfsServer(_) => CvmfsServer::refuse_other_namespace().map_err(|why| ConfigError::Value {
+            key: "[worker] publisher".into(),
+            why: format!("is \"cvmfs-server\", and {why}"),
+        }),
+    }
 }
 
 /// What a worker is made of.
@@ -36,12 +53,12 @@ pub(super) fn parts(
 ) -> anyhow::Result<(Client, Arc<dyn Publisher>, WorkerSettings)> {
     let run_as = account(config.run_as.as_deref())?;
     let publisher = publisher(&config, run_as);
+    let adjustable = adjustable(&config);
     let client = Client::new(&config.client.url, config.client.token)?;
     let settings = WorkerSettings {
         node: config.node,
         fleet: config.fleet,
-        // One batch takes one slot.
-        slots: if once.is_some() { 1 } else { config.slots },
+        adjustable,
         state_dir: config.state_dir,
         temp_dir: config.temp_dir,
         run_as,
@@ -52,9 +69,6 @@ pub(super) fn parts(
             Offers::Http => None,
             Offers::Rabbitmq(broker) => Some(super::broker::settings(&broker)),
         },
-        repositories: config.repositories,
-        drain_timeout: config.drain_timeout,
-        whitelist_warning_days: config.whitelist_warning_days,
         once,
     };
     Ok((client, publisher, settings))
@@ -110,18 +124,19 @@ fn account(name: Option<&str>) -> anyhow::Result<Option<Account>> {
         (None, false) => return Ok(None),
     };
     let user = nix::unistd::User::from_name(name).context("cannot look up accounts")?;
+    let refuse = |why: String| Err(ConfigError::Value { key: "[worker] run_as".into(), why }.into());
     let Some(user) = user else {
-        bail!("there is no account {name:?} to run payloads as; set run_as in [worker] to one without rights")
+        return refuse(format!("is {name:?}, and there is no such account; set it to one without rights"));
     };
     if user.uid.is_root() {
-        bail!("payloads are never run as root; set run_as in [worker] to an account without rights");
+        return refuse("is root, and payloads are never run as root; set it to an account without rights".into());
     }
     if !is_root {
         // Only root can become somebody else.
         if user.uid != nix::unistd::geteuid() {
-            bail!(
-                "run_as is {name:?}, but this worker is not root and can run payloads only as itself; leave run_as out"
-            );
+            return refuse(format!(
+                "is {name:?}, but this worker is not root and can run payloads only as itself; leave it out"
+            ));
         }
         return Ok(None);
     }

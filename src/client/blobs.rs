@@ -13,7 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
 use url::Url;
 
-use super::{CALL_TIMEOUT, Client, ClientError, Repeat};
+use super::retry::Backoff;
+use super::{CALL_TIMEOUT, Client, ClientError, Repeat, wait};
 use crate::domain::digest::Sha256Digest;
 use crate::domain::progress::Counters;
 use crate::domain::protocol::BlobReply;
@@ -75,8 +76,7 @@ impl Client {
             let request = self.request(Method::PUT, url.clone());
             Ok(request.header(CONTENT_LENGTH, size).body(Body::wrap_stream(content)))
         };
-        let response = self.send(action, Repeat::Always, build).await?;
-        self.json(action, response).await
+        self.json(action, &self.read(action, Repeat::Always, build).await?)
     }
 
     /// Opens a blob for reading. What arrives is not verified; see [`Client::download_blob`].
@@ -91,13 +91,34 @@ impl Client {
         Ok(response.bytes_stream().map_err(move |error| client.unreachable("fetch the blob", error)))
     }
 
-    /// Writes a blob to a file, which is made or replaced, and verifies it; gives its size. After an error the file
-    /// may hold a part. `received` counts the bytes as they come.
+    /// Writes a blob to a file, which is made or replaced, and verifies it; gives its size. A transfer that is cut off begins
+    /// anew. After an error the file may hold a part. `received` counts the bytes as they come.
     pub async fn download_blob(
         &self,
         digest: Sha256Digest,
         to: &Path,
         received: &Counters,
+    ) -> Result<u64, ClientError> {
+        let mut backoff = Backoff::new(self.retry_for);
+        // What came a second time is not counted again.
+        let mut counted = 0;
+        loop {
+            match self.transfer(digest, to, received, &mut counted).await {
+                // While it cannot even be asked for, that was tried again already.
+                Err(error @ ClientError::Unreachable { .. }) if counted > 0 => {
+                    wait(&mut backoff, Repeat::Always, error.into()).await?;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn transfer(
+        &self,
+        digest: Sha256Digest,
+        to: &Path,
+        received: &Counters,
+        counted: &mut u64,
     ) -> Result<u64, ClientError> {
         let mut content = std::pin::pin!(self.blob(digest).await?);
         let mut file = tokio::fs::File::create(to).await.map_err(|source| file_error("write", to, source))?;
@@ -106,7 +127,8 @@ impl Client {
             let chunk = chunk?;
             hasher.update(&chunk);
             size += chunk.len() as u64;
-            received.add_bytes(chunk.len() as u64);
+            received.add_bytes(size.saturating_sub(*counted));
+            *counted = size.max(*counted);
             file.write_all(&chunk).await.map_err(|source| file_error("write", to, source))?;
         }
         file.flush().await.map_err(|source| file_error("write", to, source))?;

@@ -1,7 +1,10 @@
 //! What can go wrong between a client and its server.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use super::socket;
+use crate::domain::address::unix_path;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::protocol::{ErrorBody, ErrorDetail};
 
@@ -97,7 +100,7 @@ impl ClientError {
     /// Tells whether the same call may work later, unchanged.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } if self.is_about_certificate() => false,
+            Self::Unreachable { .. } if self.is_about_certificate() || self.is_locked_out() => false,
             Self::Unreachable { .. } | Self::Silent { .. } | Self::Damaged { .. } | Self::WaitedTooLong { .. } => true,
             Self::Refused { status, .. } => matches!(status, 429 | 502 | 503 | 504),
             Self::Address { .. } | Self::Setup(_) | Self::Answer { .. } | Self::File { .. } => false,
@@ -107,6 +110,12 @@ impl ClientError {
     /// Tells whether no server answered at all.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Silent { .. })
+    }
+
+    /// Tells whether we may not connect to the Unix socket.
+    fn is_locked_out(&self) -> bool {
+        matches!(self, Self::Unreachable { url, source, .. }
+            if unix_path(url).is_some() && socket::cause(source) == Some(ErrorKind::PermissionDenied))
     }
 
     /// Tells whether the server was there and its certificate was refused: asking again does not help.
@@ -135,12 +144,15 @@ impl ClientError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { detail, .. } => Some(detail.hint.clone()).filter(|hint| !hint.is_empty()),
-            Self::Unreachable { url, .. } | Self::Silent { url, .. } => Some(format!(
-                "check the address (--url or CONVEYOR_URL) and that the server runs: curl -i {url}/healthz"
-            )),
-            Self::Address { .. } => {
-                Some("give it as --url http://HOST:PORT, in CONVEYOR_URL or as url in [client]".into())
-            }
+            Self::Unreachable { url, .. } | Self::Silent { url, .. } => Some(match unix_path(url) {
+                Some(path) => socket::hint(path, std::error::Error::source(self).and_then(socket::cause)),
+                None => {
+                    format!("check the address (--url or CONVEYOR_URL) and that the server runs: curl -i {url}/healthz")
+                }
+            }),
+            Self::Address { .. } => Some(
+                "give it as --url http://HOST:PORT or --url unix:/PATH, in CONVEYOR_URL or as url in [client]".into(),
+            ),
             Self::Setup(_) => {
                 Some("install the system's CA certificates, or point SSL_CERT_FILE at a bundle of them".into())
             }

@@ -40,8 +40,7 @@ impl Client {
         let action = "read the log";
         let url = self.log_url(job, &[], &[("attempt", attempt.map(u64::from)), ("tail", tail)]);
         let build = || Ok(self.request(Method::GET, url.clone()).timeout(Duration::from_secs(120)));
-        let response = self.send(action, Repeat::Always, build).await?;
-        response.bytes().await.map_err(|error| self.unreachable(action, error))
+        self.read(action, Repeat::Always, build).await
     }
 
     /// The paths that a job's attempt changes, or would have, as text; the last attempt's where none is named.
@@ -52,8 +51,7 @@ impl Client {
             url.set_query(Some(&format!("attempt={attempt}")));
         }
         let build = || Ok(self.request(Method::GET, url.clone()).timeout(Duration::from_secs(120)));
-        let response = self.send(action, Repeat::Always, build).await?;
-        response.bytes().await.map_err(|error| self.unreachable(action, error))
+        self.read(action, Repeat::Always, build).await
     }
 
     /// Follows a job's log to the end of the job, from the beginning of one attempt or the current one.

@@ -9,7 +9,7 @@ use reqwest::{Method, Response};
 use url::Url;
 
 use super::retry::Backoff;
-use super::{CALL_TIMEOUT, Client, ClientError};
+use super::{CALL_TIMEOUT, Client, ClientError, Failed};
 
 /// Three heartbeats of the server, which sends one every 15 s.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -69,8 +69,8 @@ impl Sse {
             let error = match &mut self.connection {
                 None => match self.connect().await {
                     Ok(()) => return Ok(SseItem::Opened),
-                    Err((error, wish)) if error.is_transient() => Some((error, wish)),
-                    Err((error, _)) => return Err(error),
+                    Err(failed) if failed.error.is_transient() => Some(failed),
+                    Err(failed) => return Err(failed.error),
                 },
                 Some((events, opened)) => {
                     let item = events.next().await;
@@ -86,7 +86,7 @@ impl Sse {
                         }
                         Some(Err(EventStreamError::Transport(error))) => {
                             self.connection = None;
-                            Some((error, None))
+                            Some(error.into())
                         }
                         Some(Err(error)) => return Err(self.client.makes_no_sense(self.action, error.to_string())),
                         None => {
@@ -96,10 +96,10 @@ impl Sse {
                     }
                 }
             };
-            let (fresh, wish) = (self.backoff.is_fresh(), error.as_ref().and_then(|(_, wish)| *wish));
+            let (fresh, wish) = (self.backoff.is_fresh(), error.as_ref().and_then(|failed| failed.wish));
             match (self.backoff.next(wish), error) {
                 (Some(pause), error) => {
-                    if let Some((error, _)) = error.filter(|_| fresh) {
+                    if let Some(Failed { error, .. }) = error.filter(|_| fresh) {
                         let seconds = self.backoff.patience().as_secs();
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
@@ -108,7 +108,7 @@ impl Sse {
                     }
                     tokio::time::sleep(pause).await;
                 }
-                (None, Some((error, _))) => return Err(error),
+                (None, Some(failed)) => return Err(failed.error),
                 (None, None) => return Err(self.client.makes_no_sense(self.action, "the stream ends again and again")),
             }
         }
@@ -119,7 +119,7 @@ impl Sse {
         self.client.makes_no_sense(self.action, error.to_string())
     }
 
-    async fn connect(&mut self) -> Result<(), (ClientError, Option<Duration>)> {
+    async fn connect(&mut self) -> Result<(), Failed> {
         let mut request = match &self.body {
             None => self.client.request(Method::GET, self.url.clone()),
             Some(json) => {
@@ -134,7 +134,7 @@ impl Sse {
         // The request itself has no time limit: it would end the stream.
         let response = match tokio::time::timeout(CALL_TIMEOUT, self.client.try_once(self.action, request)).await {
             Ok(result) => result?,
-            Err(_) => return Err((silent(&self.client, self.action, CALL_TIMEOUT), None)),
+            Err(_) => return Err(silent(&self.client, self.action, CALL_TIMEOUT).into()),
         };
         self.connection =
             Some((chunks(self.client.clone(), self.action, response).eventsource().boxed(), Instant::now()));

@@ -27,6 +27,8 @@ pub(crate) enum Reply {
     Events(String),
     /// Nothing: the connection is cut.
     Cut,
+    /// The first half of a body, then the connection is cut.
+    Torn(u16, String),
 }
 
 pub(crate) struct Stub {
@@ -64,6 +66,10 @@ impl Stub {
                         format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n{text}")
                     }
                     Reply::Cut => continue,
+                    Reply::Torn(status, body) => {
+                        let whole = full(status, "", &body);
+                        whole[..whole.len() - body.len() / 2].to_owned()
+                    }
                 };
                 let _ = stream.write_all(reply.as_bytes()).await;
                 let _ = stream.shutdown().await;

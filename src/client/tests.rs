@@ -27,7 +27,7 @@ fn an_address_must_be_plain() {
     assert_eq!(Client::new("http://h:1/", None).unwrap().url(), "http://h:1");
     let prefixed = Client::new("https://h/conveyor", None).unwrap();
     assert_eq!(prefixed.route(&["jobs"]).as_str(), "https://h/conveyor/api/v1/jobs");
-    for bad in ["", "host:8080", "ftp://h", "http://h/?a=b", "http://u:pw@h/", "http://u:pw@:x"] {
+    for bad in ["", "host:8080", "ftp://h", "http://h/?a=b", "http://u:pw@h/", "http://u:pw@:x", "unix:", "unix:s"] {
         let error = Client::new(bad, None).unwrap_err();
         assert!(matches!(error, ClientError::Address { .. }), "{bad:?}");
         assert!(!format!("{error} {error:?}").contains("pw"), "{error}");
@@ -62,10 +62,47 @@ async fn a_refusal_is_not_repeated_and_says_what_the_server_says() {
 
 #[tokio::test]
 async fn what_may_not_happen_twice_is_sent_once() {
-    let stub = Stub::start(|_, _| Reply::Cut).await;
-    let error = stub.client().retry(id(JOB), true).await.unwrap_err();
-    assert!(error.is_unreachable());
-    assert_eq!(stub.lines(), [format!("POST /api/v1/jobs/{JOB}/retry?with_dependents=true")]);
+    for torn in [false, true] {
+        let reply = move || if torn { Reply::Torn(200, "{\"id\":1}".into()) } else { Reply::Cut };
+        let stub = Stub::start(move |_, _| reply()).await;
+        let error = stub.client().retry(id(JOB), true).await.unwrap_err();
+        assert!(error.is_unreachable());
+        assert_eq!(stub.lines(), [format!("POST /api/v1/jobs/{JOB}/retry?with_dependents=true")]);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_off_in_its_middle_is_asked_for_again() {
+    let torn = |whole: &str| {
+        let whole = whole.to_owned();
+        move |number: usize, _: &_| match number {
+            0 => Reply::Torn(200, whole.clone()),
+            _ => Reply::Headers(200, "", whole.clone()),
+        }
+    };
+    let stub = Stub::start(torn(&job_json(JOB, SUBMISSION, r#""queued""#))).await;
+    assert_eq!(stub.client().job(id(JOB)).await.unwrap().state, StateKind::Queued);
+    assert_eq!(stub.lines().len(), 2);
+    let stub = Stub::start(torn("what it said")).await;
+    assert_eq!(stub.client().log(id(JOB), None, None).await.unwrap(), "what it said");
+    let stub = Stub::start(torn("hello")).await;
+    let (to, received) = (tempfile::NamedTempFile::new().unwrap(), crate::domain::progress::Counters::default());
+    assert_eq!(stub.client().download_blob(Sha256Digest::of(b"hello"), to.path(), &received).await.unwrap(), 5);
+    assert_eq!((std::fs::read(to.path()).unwrap(), received.bytes()), (b"hello".to_vec(), 5));
+}
+
+#[tokio::test]
+async fn a_socket_that_is_not_there_is_waited_for_and_one_that_is_closed_to_us_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let url = format!("unix:{}", path.display());
+    let client = Client::new(&url, None).unwrap().with_retry_for(Duration::ZERO);
+    assert_eq!(client.url(), url);
+    let error = client.job(id(JOB)).await.unwrap_err();
+    assert!(error.is_transient() && error.hint().unwrap().contains("there is no"), "{error:?}");
+    drop(tokio::net::UnixListener::bind(&path).unwrap());
+    let error = client.job(id(JOB)).await.unwrap_err();
+    assert!(error.is_transient() && error.hint().unwrap().contains("nobody listens"), "{error:?}");
 }
 
 #[tokio::test]

@@ -38,8 +38,7 @@ impl Client {
             .append_pair("node", node)
             .append_pair("instance", &instance.to_string());
         let build = || Ok(self.request(Method::GET, url.clone()).timeout(wait + OFFERS_GRACE));
-        let response = self.send(action, Repeat::Always, build).await?;
-        self.json(action, response).await
+        self.json(action, &self.read(action, Repeat::Always, build).await?)
     }
 
     /// Claims a batch. 409 (taken, withdrawn, stale) is [`ClientError::Refused`].

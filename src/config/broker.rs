@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use url::Url;
 
+use super::credentials::BROKER_PASSWORD;
 use super::value::Setting;
 use super::{Config, ConfigError};
 use crate::domain::token::Token;
@@ -36,7 +37,7 @@ pub(super) struct BrokerTable {
 }
 
 /// How to reach the broker, with every file read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerConfig {
     /// Its host.
     pub host: String,
@@ -63,7 +64,7 @@ pub struct BrokerConfig {
 }
 
 /// Certificates, PEM.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BrokerTls {
     /// The authorities to trust.
     pub authorities: String,
@@ -85,8 +86,10 @@ impl Config {
         let address = address(url)?;
         let prefix = name("prefix", &file.prefix, DEFAULT_PREFIX)?;
         let events_exchange = name("events_exchange", &file.events_exchange, &format!("{prefix}.events"))?;
-        let password = match file.password_file.get() {
-            Some(path) => read_password(path)?,
+        let password = match file.password_file.get().cloned().or_else(|| self.credential(BROKER_PASSWORD)) {
+            // Where it comes from on the machine that it is for is not known here.
+            _ if self.without_secrets => super::secret::stand_in()?,
+            Some(path) => read_password(&path)?,
             None => {
                 return refuse(
                     "password_file",
@@ -128,6 +131,12 @@ impl Config {
 
     fn broker_tls(&self) -> Result<BrokerTls, ConfigError> {
         let file = &self.file.broker;
+        if file.certificate_file.get().is_some() != file.key_file.get().is_some() {
+            return refuse("certificate_file", "and key_file belong together: set both or none");
+        }
+        if self.without_secrets {
+            return Ok(BrokerTls { authorities: String::new(), identity: None });
+        }
         let said = file.ca_file.get().cloned().or_else(|| self.environment.get("SSL_CERT_FILE").map(PathBuf::from));
         let path = match said {
             Some(path) => path,
@@ -149,8 +158,7 @@ impl Config {
                 };
                 Some((read(certificate)?, read(key)?))
             }
-            (None, None) => None,
-            _ => return refuse("certificate_file", "and key_file belong together: set both or none"),
+            _ => None,
         };
         Ok(BrokerTls { authorities, identity })
     }

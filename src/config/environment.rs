@@ -20,7 +20,8 @@ impl Environment {
     /// The process's own.
     pub fn of_process() -> Self {
         let ours = |name: &str| {
-            name.starts_with("CONVEYOR_") || matches!(name, "STATE_DIRECTORY" | "JOURNAL_STREAM" | "SSL_CERT_FILE")
+            let others = ["STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "SSL_CERT_FILE"];
+            name.starts_with("CONVEYOR_") || others.contains(&name)
         };
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -31,6 +32,11 @@ impl Environment {
     /// A variable that is set, and not to nothing.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !super::value::is_unset(value))
+    }
+
+    #[cfg(test)]
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        self.0.insert(name.into(), value.into());
     }
 
     /// Whether the output goes to systemd's journal, which has its own times.

@@ -2,9 +2,12 @@
 //! the file, which beats the default. The old program's file and variables are accepted.
 
 mod broker;
+mod credentials;
 mod cvmfs_server;
 mod environment;
 mod file;
+mod listen;
+mod reload;
 mod roles;
 mod secret;
 mod tokens;
@@ -20,6 +23,7 @@ use std::time::Duration;
 pub use broker::{BrokerConfig, BrokerTls};
 pub use cvmfs_server::{CvmfsServerConfig, WorldReadable};
 pub use environment::Environment;
+pub use listen::ListenAddress;
 pub use roles::{
     ClientConfig, ClientFlags, DEFAULT_KEYS_DIR, Isolation, NodePublisher, Offers, ServerConfig, ServerFlags,
     WorkerConfig, WorkerFlags,
@@ -105,14 +109,22 @@ impl ConfigError {
 pub struct Config {
     file: File,
     path: Option<PathBuf>,
+    /// The file that a flag named.
+    named: Option<PathBuf>,
     environment: Environment,
     warnings: Vec<String>,
+    without_secrets: bool,
 }
 
 impl Config {
     /// Reads the file that the flag names, or `CONVEYOR_CONFIG`, or the default one where it exists.
     pub fn load(flag: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
-        let named = flag.map(Path::to_owned).or_else(|| environment.get("CONVEYOR_CONFIG").map(PathBuf::from));
+        let named = flag.map(Path::to_owned);
+        Ok(Self { named: named.clone(), ..Self::read(named, environment)? })
+    }
+
+    fn read(flag: Option<PathBuf>, environment: Environment) -> Result<Self, ConfigError> {
+        let named = flag.or_else(|| environment.get("CONVEYOR_CONFIG").map(PathBuf::from));
         let required = named.is_some();
         let path = named.unwrap_or_else(|| DEFAULT_FILE.into());
         match std::fs::read_to_string(&path) {
@@ -136,7 +148,7 @@ impl Config {
         let mut warnings: Vec<_> =
             file.unused().into_iter().map(|text| format!("{}: {text}", path.display())).collect();
         warnings.extend(environment.unused());
-        Ok(Self { file, path: Some(path.to_owned()), environment, warnings })
+        Ok(Self { file, path: Some(path.to_owned()), named: None, environment, warnings, without_secrets: false })
     }
 
     /// The file that was read, if there was one.

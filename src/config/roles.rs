@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::secret::read_token_file;
+use super::credentials::TOKEN;
+use super::listen::{ListenAddress, NoAddress};
 use super::value::Setting;
 use super::{BrokerConfig, Config, ConfigError, CvmfsServerConfig};
 use crate::domain::fleet::{DEFAULT_FLEET, Repositories};
@@ -46,7 +47,7 @@ pub struct ClientConfig {
 #[derive(Debug, Clone, Default)]
 pub struct ServerFlags {
     /// `--listen`; empty when not given.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
     /// `--state-dir`.
     pub state_dir: Option<PathBuf>,
     /// `--token-file`.
@@ -56,8 +57,8 @@ pub struct ServerFlags {
 /// What the server runs with.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// Addresses to listen on, unless systemd hands over sockets.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen, unless sockets are inherited.
+    pub listen: Vec<ListenAddress>,
     /// Where everything durable is.
     pub state_dir: PathBuf,
     /// The token that opens everything, with which the first others are made.
@@ -143,7 +144,7 @@ pub struct WorkerConfig {
 }
 
 /// What a worker publishes with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodePublisher {
     /// It writes the repositories of its directory by itself.
     Native,
@@ -162,7 +163,7 @@ pub enum Isolation {
 }
 
 /// How a worker gets offers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Offers {
     /// It asks the server.
     Http,
@@ -193,7 +194,10 @@ impl Config {
         let listen = if !flags.listen.is_empty() { flags.listen.clone() } else { self.listen()? };
         let token = match self.said_token(flags.token_file.as_deref())? {
             Some(token) => Some(token),
-            None => file.token_file.get().map(|path| read_token_file(path)).transpose()?,
+            None => {
+                let path = file.token_file.get().cloned().or_else(|| self.credential(TOKEN));
+                path.map(|path| self.token_in(&path)).transpose()?
+            }
         };
         Ok(ServerConfig {
             listen,
@@ -231,9 +235,10 @@ impl Config {
         let file = &self.file.worker;
         let said_url = flags.client.url.as_deref().or_else(|| self.environment.get("CONVEYOR_URL"));
         let url = said_url.or(file.server.get().map(String::as_str)).or(self.file.client.url.get().map(String::as_str));
-        let token = match (self.said_token(flags.client.token_file.as_deref())?, file.token_file.get()) {
+        let own_token = file.token_file.get().cloned().or_else(|| self.credential(TOKEN));
+        let token = match (self.said_token(flags.client.token_file.as_deref())?, own_token) {
             (Some(token), _) => Some(token),
-            (None, Some(path)) => Some(read_token_file(path)?),
+            (None, Some(path)) => Some(self.token_in(&path)?),
             (None, None) => self.client_token()?,
         };
         let node = match flags.name.as_ref().or(file.node.get()).or(file.name.get()) {
@@ -247,7 +252,7 @@ impl Config {
         let state_dir = self.worker_state_dir(flags.state_dir.as_ref());
         let temp_dir = flags.temp_dir.as_ref().or(file.temp_dir.get()).cloned();
         let slots = Setting(flags.slots.or(file.slots.get().copied()));
-        let path = |setting: &Setting<PathBuf>, default: &str| setting.get().cloned().unwrap_or_else(|| default.into());
+        let (repositories_dir, keys_dir) = self.repository_dirs();
         Ok(WorkerConfig {
             client: ClientConfig { url: url.map_or_else(|| self.old_url(), str::to_owned), token },
             node: word("the worker's name (--worker-name or [worker] node)", node)?,
@@ -255,8 +260,8 @@ impl Config {
             slots: ranged("[worker] slots", &slots, DEFAULT_SLOTS, 1, 1000)?,
             temp_dir: temp_dir.unwrap_or_else(|| state_dir.join("tmp")),
             state_dir,
-            repositories_dir: path(&file.repositories_dir, "/srv/cvmfs"),
-            keys_dir: path(&file.keys_dir, DEFAULT_KEYS_DIR),
+            repositories_dir,
+            keys_dir,
             run_as: file.run_as.get().cloned(),
             publisher: match file.publisher.get().map(String::as_str) {
                 None | Some("native") => NodePublisher::Native,
@@ -297,7 +302,8 @@ impl Config {
         let tokens = [client.token_file.get(), server.token_file.get(), worker.token_file.get()];
         let tokens = tokens.into_iter().flatten().chain(&flags.client.token_file).chain(&server.tokens).cloned();
         let state = server.state_dir.get().cloned().unwrap_or_else(|| DEFAULT_SERVER_STATE.into());
-        tokens.chain(said).chain(self.path.clone()).chain(self.broker_secrets()).chain([state]).collect()
+        let given = said.into_iter().chain(self.credentials_directory());
+        tokens.chain(given).chain(self.path.clone()).chain(self.broker_secrets()).chain([state]).collect()
     }
 
     fn batches(&self) -> Result<BatchLimits, ConfigError> {
@@ -339,6 +345,14 @@ impl Config {
     /// The state directory of a worker, for commands that speak to it.
     pub fn worker_state_dir(&self, flag: Option<&PathBuf>) -> PathBuf {
         self.state_dir(flag, &self.file.worker.state_dir, WORKER_STATE_DIR)
+    }
+
+    /// Where the worker's repositories are, and their keys, for commands that change them by themselves: those who type them need
+    /// none of the secrets that a worker needs.
+    pub fn repository_dirs(&self) -> (PathBuf, PathBuf) {
+        let path = |setting: &Setting<PathBuf>, default: &str| setting.get().cloned().unwrap_or_else(|| default.into());
+        let file = &self.file.worker;
+        (path(&file.repositories_dir, "/srv/cvmfs"), path(&file.keys_dir, DEFAULT_KEYS_DIR))
     }
 
     /// The repositories; where a broker is, their fleets are parts of queues' names.
@@ -383,17 +397,20 @@ impl Config {
         )
     }
 
-    fn listen(&self) -> Result<Vec<SocketAddr>, ConfigError> {
+    fn listen(&self) -> Result<Vec<ListenAddress>, ConfigError> {
         let file = &self.file.server;
         if file.listen.is_empty() {
             // The old program listened on all addresses, whatever its host said.
             let old = file.host.get().is_some() || file.port.get().is_some();
             let port = file.port.get().copied().unwrap_or(DEFAULT_PORT);
-            return Ok(vec![SocketAddr::from((if old { [0, 0, 0, 0] } else { [127, 0, 0, 1] }, port))]);
+            let address = SocketAddr::from((if old { [0, 0, 0, 0] } else { [127, 0, 0, 1] }, port));
+            return Ok(vec![address.into()]);
         }
         let parse = |text: &String| {
-            let why = format!("has {text:?}; write an address and a port, such as 127.0.0.1:8080 or [::]:8080");
-            text.parse().map_err(|_| ConfigError::Value { key: "[server] listen".into(), why })
+            text.parse().map_err(|error: NoAddress| ConfigError::Value {
+                key: "[server] listen".into(),
+                why: format!("has {text:?}; {error}"),
+            })
         };
         file.listen.iter().map(parse).collect()
     }
@@ -407,7 +424,7 @@ impl Config {
     /// The token that a flag or the environment gives, which goes for all roles.
     fn said_token(&self, flag: Option<&Path>) -> Result<Option<Token>, ConfigError> {
         if let Some(path) = flag {
-            return read_token_file(path).map(Some);
+            return self.token_in(path).map(Some);
         }
         if let Some(text) = self.environment.get("CONVEYOR_TOKEN") {
             let refuse = |error: crate::domain::token::TokenError| ConfigError::Value {
@@ -416,7 +433,7 @@ impl Config {
             };
             return Token::new(text).map(Some).map_err(refuse);
         }
-        self.environment.get("CONVEYOR_TOKEN_FILE").map(|path| read_token_file(Path::new(path))).transpose()
+        self.environment.get("CONVEYOR_TOKEN_FILE").map(|path| self.token_in(Path::new(path))).transpose()
     }
 
     fn client_token(&self) -> Result<Option<Token>, ConfigError> {
@@ -424,7 +441,7 @@ impl Config {
         match (self.file.client.token.get(), self.file.client.token_file.get()) {
             (Some(_), Some(_)) => Err(refuse("and token_file are both set; keep one".into())),
             (Some(text), None) => Token::new(text).map(Some).map_err(|error| refuse(format!("is not usable: {error}"))),
-            (None, path) => path.map(|path| read_token_file(path)).transpose(),
+            (None, path) => path.map(|path| self.token_in(path)).transpose(),
         }
     }
 }

@@ -107,6 +107,15 @@ fn a_setting_that_cannot_be_is_named() {
 }
 
 #[test]
+fn where_repositories_are_is_told_also_to_those_who_have_none_of_the_workers_secrets() {
+    let worker =
+        "[worker]\nrepositories_dir = \"/r\"\ntoken_file = \"/absent\"\n[broker]\nurl = \"amqp://mq\"\nuser = \"u\"\n";
+    let config = parse(worker).unwrap();
+    assert!(config.worker(&WorkerFlags::default()).is_err());
+    assert_eq!(config.repository_dirs(), ("/r".into(), "/etc/cvmfs/keys".into()));
+}
+
+#[test]
 fn isolation_is_preferred_and_secrets_that_are_named_are_hidden() {
     let worker = |text: &str| parse(text).unwrap().worker(&WorkerFlags::default());
     let plain = worker("").unwrap();
@@ -214,5 +223,34 @@ fn a_maintenance_window_is_checked_where_it_stands() {
         "start = \"02:00\"\nduration = \"1h\"\nzone = \"CET\"",
     ] {
         assert!(table(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn without_secrets_all_but_their_files_is_checked() {
+    let text = |rest: &str| {
+        format!(
+            "[client]\ntoken_file = \"/absent/a\"\n[server]\ntoken_file = \"/absent/b\"\n[worker]\ntoken_file = \"/absent/c\"\n\
+             [broker]\nurl = \"amqps://mq\"\nuser = \"u\"\nca_file = \"/absent/d\"\n{rest}"
+        )
+    };
+    let check = |config: &Config| {
+        config.client(&ClientFlags::default())?;
+        config.server(&ServerFlags::default())?;
+        config.worker(&WorkerFlags::default()).map(|_| ())
+    };
+    for rest in ["", "password_file = \"/absent/e\"", "certificate_file = \"/absent/f\"\nkey_file = \"/absent/g\""] {
+        let config = parse(&text(rest)).unwrap();
+        assert!(matches!(check(&config).unwrap_err(), ConfigError::Read { .. }));
+        check(&config.without_secrets()).unwrap();
+    }
+    for (rest, says) in [
+        ("key_file = \"/absent/g\"", "[broker] certificate_file"),
+        ("heartbeat_s = 1", "[broker] heartbeat_s"),
+        ("[batches]\nmax_jobs = 0", "[batches] max_jobs"),
+        ("[retention]\ninterval_s = 0", "[retention] interval_s"),
+    ] {
+        let error = check(&parse(&text(rest)).unwrap().without_secrets()).unwrap_err().to_string();
+        assert!(error.starts_with(says), "{error}");
     }
 }

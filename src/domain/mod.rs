@@ -1,6 +1,7 @@
 //! What Conveyor is about, without I/O, clock, async or logging: a test reads these sources and fails where they are not pure.
 
 pub mod access;
+pub mod address;
 pub mod batch;
 pub mod dependencies;
 pub mod digest;

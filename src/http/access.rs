@@ -154,13 +154,16 @@ pub(super) async fn check(State(state): State<Shared>, mut request: Request, nex
                 }
             };
             return match response {
-                Some(response) => Ok(until_void(state, caller, response)),
+                Some(response) => Ok(until(response, async move { state.engine.until_void(&caller).await })),
                 None => {
                     Err(ApiError::unauthorized("the request's token was good when it began to wait, and is not now"))
                 }
             };
         }
-        _ if demanded == READ && state.anonymous_read => return Ok(next.run(request).await),
+        _ if demanded == READ && *state.anonymous_read.borrow() => {
+            let response = next.run(request).await;
+            return Ok(until(response, until_closed(state)));
+        }
         Ok(caller) => ApiError::forbidden(format!(
             "this needs the role {}, and token {} ({}) has {}",
             demanded.needed(),
@@ -190,16 +193,22 @@ fn proven(state: &Shared, request: &Request, demanded: Access) -> Result<Caller,
     state.engine.authenticate(&secret.ok_or(None)?).map_err(Some)
 }
 
-/// Ends a stream of events with the token that opened it: it would go on for ever.
-fn until_void(state: Shared, caller: Caller, response: Response) -> Response {
+/// Ends a stream of events when whoever opened it may look no more: it would go on for ever.
+fn until(response: Response, over: impl Future<Output = ()> + Send + 'static) -> Response {
     let kind = response.headers().get(header::CONTENT_TYPE);
     if kind.is_none_or(|kind| kind != "text/event-stream") {
         return response;
     }
-    response.map(|body| {
-        let void = Box::pin(async move { state.engine.until_void(&caller).await });
-        Body::from_stream(body.into_data_stream().take_until(void))
-    })
+    response.map(|body| Body::from_stream(body.into_data_stream().take_until(Box::pin(over))))
+}
+
+/// Waits until nothing is shown any more to those without a token.
+async fn until_closed(state: Shared) {
+    let mut open = state.anonymous_read.clone();
+    if open.wait_for(|open| !*open).await.is_err() {
+        // Nobody is there who could change it.
+        std::future::pending().await
+    }
 }
 
 /// Lets through who may change this job: an operator, or whose it is.

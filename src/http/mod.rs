@@ -7,6 +7,7 @@ mod access;
 mod blobs;
 mod body;
 mod changes;
+mod closing;
 mod cvmfs;
 mod error;
 mod events;
@@ -38,6 +39,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -52,8 +54,8 @@ pub use standby::until_leading;
 pub struct AppState {
     /// The use cases. Without a token known to them nobody may do anything but what is open to all.
     pub engine: Arc<Engine>,
-    /// Whether jobs, logs and the page are shown to those without a token.
-    pub anonymous_read: bool,
+    /// Whether jobs, logs and the page are shown to those without a token; may change.
+    pub anonymous_read: Receiver<bool>,
     /// Directory whose repositories are served below `/cvmfs`; for development.
     pub repositories_dir: Option<PathBuf>,
     /// What slow clients are granted.
@@ -73,6 +75,8 @@ pub struct Limits {
     pub write_idle: Duration,
     /// For requests that run when the server is stopped.
     pub shutdown_grace: Duration,
+    /// How long an idle connection is still served then: long enough for a request that is on its way.
+    pub last_request: Duration,
     /// At the same time; more wait in the kernel's queue.
     pub connections: usize,
     /// Size of a submission in bytes.
@@ -88,6 +92,7 @@ impl Default for Limits {
             body_idle: Duration::from_secs(60),
             write_idle: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(10),
+            last_request: Duration::from_millis(500),
             connections: 10_000,
             submission_bytes: 64 * 1024 * 1024,
             json_bytes: 1024 * 1024,

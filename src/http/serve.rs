@@ -1,20 +1,25 @@
 //! Runs the routes on listeners: a task for each connection, limits for slow clients, an orderly end.
 
+use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Limits;
+use super::closing::{self, Activity, Heard, ReplyBody, Stream};
 use super::stall::Impatient;
 
 /// A socket that connections come from; whoever calls has bound it.
@@ -38,15 +43,13 @@ impl From<UnixListener> for Listener {
     }
 }
 
-type Stream = Either<TcpStream, UnixStream>;
-
 impl Listener {
     async fn accept(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // Replies are small and somebody waits for them.
-                stream.set_nodelay(true)?;
+                // Replies are small and somebody waits for them. Where the client is gone already, the first read tells.
+                let _ = stream.set_nodelay(true);
                 Ok(Either::Left(stream))
             }
             Self::Unix(listener) => Ok(Either::Right(listener.accept().await?.0)),
@@ -54,7 +57,8 @@ impl Listener {
     }
 }
 
-/// Serves until `shutdown`; then lets requests that run come to their end, for a while, and returns.
+/// Serves until `shutdown`; then accepts nothing more, lets requests that run, or come on a connection that is open, come to
+/// their end, for a while, and returns.
 ///
 /// Streams and long polls end by [`super::AppState::shutdown`], which is meant to be the same or cancelled before.
 pub async fn serve(
@@ -113,19 +117,32 @@ async fn accept(
 }
 
 async fn connection(stream: Stream, router: Router, limits: Limits, shutdown: CancellationToken) {
+    let activity = Activity::new();
+    let io = TokioIo::new(Impatient::new(Heard::new(stream, Arc::clone(&activity)), limits.write_idle));
+    let service = service_fn(|request| closing::answer(router.clone(), Arc::clone(&activity), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
-        .serve_connection(TokioIo::new(Impatient::new(stream, limits.write_idle)), TowerToHyperService::new(router));
+        .serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(limits.shutdown_grace, connection).await.unwrap_or(Ok(()))
+            let closing = closing::close(connection, &activity, limits.last_request);
+            tokio::time::timeout(limits.shutdown_grace, closing).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
         tracing::debug!(error = &error as &dyn std::error::Error, "connection ended");
+    }
+}
+
+impl<I, S> closing::Closable for http1::Connection<I, S>
+where
+    S: HttpService<Incoming, ResBody = ReplyBody, Error = Infallible>,
+    I: Read + Write + Unpin,
+{
+    fn close(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
     }
 }

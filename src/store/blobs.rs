@@ -1,6 +1,7 @@
 //! Payload bytes as files named by their SHA-256.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +16,7 @@ use crate::domain::digest::Sha256Digest;
 #[derive(Debug, Clone)]
 pub struct BlobStore {
     root: PathBuf,
-    max_bytes: u64,
+    max_bytes: Arc<AtomicU64>,
     /// Held by whoever touches a blob and by whoever removes one for its age: neither comes between the other's look and act.
     aging: Arc<Mutex<()>>,
 }
@@ -68,12 +69,17 @@ impl BlobStore {
             _ => {}
         }
         std::fs::create_dir_all(&tmp).map_err(StoreError::io(format!("make {}", tmp.display())))?;
-        Ok(Self { root: root.to_owned(), max_bytes, aging: Arc::default() })
+        Ok(Self { root: root.to_owned(), max_bytes: Arc::new(max_bytes.into()), aging: Arc::default() })
     }
 
     /// Bytes of the largest blob that is taken.
     pub fn max_bytes(&self) -> u64 {
-        self.max_bytes
+        self.max_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sets it, in bytes, for what is sent from now on.
+    pub fn set_max_bytes(&self, max_bytes: u64) {
+        self.max_bytes.store(max_bytes, Ordering::Relaxed);
     }
 
     /// Where a blob is or would be.
@@ -173,15 +179,15 @@ impl BlobStore {
         let mut file = tokio::fs::File::from_std(file);
         let mut hasher = sha2::Sha256::new();
         let mut buffer = vec![0; 256 * 1024];
-        let mut size = 0u64;
+        let (mut size, limit) = (0u64, self.max_bytes());
         loop {
             let n = body.read(&mut buffer).await.map_err(BlobError::Receive)?;
             if n == 0 {
                 break;
             }
             size += n as u64;
-            if size > self.max_bytes {
-                return Err(BlobError::TooLarge { limit: self.max_bytes });
+            if size > limit {
+                return Err(BlobError::TooLarge { limit });
             }
             hasher.update(&buffer[..n]);
             file.write_all(&buffer[..n]).await.map_err(store("write"))?;

@@ -240,7 +240,20 @@ impl Db<'_> {
 
     /// How many jobs stand in each state.
     pub fn count_by_state(&self) -> Result<Vec<(StateKind, u64)>, StoreError> {
-        let mut statement = self.connection.prepare_cached("SELECT state, count(*) FROM jobs GROUP BY state")?;
+        self.counted("SELECT state, count(*) FROM jobs GROUP BY state")
+    }
+
+    /// How many jobs stand in each state in which they have not ended. Those that have ended cost nothing.
+    pub fn count_unfinished(&self) -> Result<Vec<(StateKind, u64)>, StoreError> {
+        self.counted(
+            "SELECT state, count(*) FROM jobs WHERE state IN
+             ('waiting', 'awaiting_approval', 'queued', 'backoff', 'offered', 'running', 'recovering', 'needs_operator')
+             GROUP BY state",
+        )
+    }
+
+    fn counted(&self, sql: &str) -> Result<Vec<(StateKind, u64)>, StoreError> {
+        let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([])?;
         let mut counts = Vec::new();
         while let Some(row) = rows.next()? {

@@ -107,6 +107,11 @@ impl Store {
         self.damage.count()
     }
 
+    /// Whether the disk failed the last commit that wrote anything: it was full, or broke.
+    pub fn is_unwritable(&self) -> bool {
+        self.damage.is_unwritable()
+    }
+
     /// Finds out whether the writer answers and, after a commit that the disk failed, whether it can be written again. It is
     /// not written to otherwise: anybody may ask, as often as they like.
     pub async fn probe(&self) -> Result<(), StoreError> {

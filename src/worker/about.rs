@@ -24,7 +24,7 @@ impl Worker {
             repositories: self.served.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             publisher: Some(self.publisher.kind().to_owned()),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-            slots: Some(self.settings.slots),
+            slots: Some(self.slots.number()),
             draining: !self.draining.takes(),
             drained: self.draining.drained(),
             whitelists: self.whitelists(),
@@ -40,7 +40,7 @@ impl Worker {
 
     /// Looks which repositories are there. Not within the heartbeat: a file system that hangs must not cost the claims.
     pub(super) async fn look(self: &Arc<Self>) {
-        let (worker, named) = (Arc::clone(self), self.settings.repositories.clone());
+        let (worker, named) = (Arc::clone(self), self.adjustable().repositories);
         let looking = tokio::task::spawn_blocking(move || {
             let mut served = named.or_else(|| worker.publisher.repositories())?;
             // Others may be able to, meanwhile.

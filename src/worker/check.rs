@@ -22,7 +22,7 @@ pub async fn check(client: &Client, publisher: Arc<dyn Publisher>, settings: &Wo
         findings.push(isolation(settings).await);
     }
     findings.push(server(client, settings).await);
-    let named = settings.repositories.clone();
+    let named = settings.adjustable.repositories.clone();
     let of_publisher = tokio::task::spawn_blocking(move || {
         let mut findings = publisher.check(named.as_deref());
         let there = publisher.repositories();

@@ -18,7 +18,7 @@ use crate::domain::worker::Drained;
 pub enum Halt {
     /// Nothing: go on.
     No,
-    /// Take no more, finish what can be finished within [`super::WorkerSettings::drain_timeout`], give back the rest.
+    /// Take no more, finish what can be finished within [`super::Adjustable::drain_timeout`], give back the rest.
     Drain,
     /// Give back what is staged at once.
     Now,
@@ -143,7 +143,7 @@ async fn all(tasks: &mut JoinSet<bool>) {
     }
 }
 
-/// Ends the worker's tasks. Ends itself [`super::WorkerSettings::drain_timeout`] later and at most 16 s, whatever
+/// Ends the worker's tasks. Ends itself [`super::Adjustable::drain_timeout`] later and at most 16 s, whatever
 /// the server does; only a publish that was permitted is waited for longer, since it would have to be found out about.
 pub(super) async fn drain(
     worker: &Arc<Worker>,
@@ -152,14 +152,15 @@ pub(super) async fn drain(
     mut halt: watch::Receiver<Halt>,
     at_once: bool,
 ) {
-    let deadline = Instant::now() + worker.settings.drain_timeout;
+    let drain_timeout = worker.adjustable().drain_timeout;
+    let deadline = Instant::now() + drain_timeout;
     worker.draining.taking.send_modify(|taking| taking.ends = Some(Timestamp::now()));
     worker.beat.notify_one();
     // What the broker has delivered and nobody claimed goes back to it.
     let _ = tokio::time::timeout(LAST_TRY, receiving.join_next()).await;
     receiving.abort_all();
     if !at_once && !tasks.is_empty() {
-        let (batches, seconds) = (tasks.len(), worker.settings.drain_timeout.as_secs());
+        let (batches, seconds) = (tasks.len(), drain_timeout.as_secs());
         tracing::info!(batches, "the worker takes no more, and gives back what is not finished in {seconds} s");
         tokio::select! {
             () = all(tasks) => {}

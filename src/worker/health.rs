@@ -81,7 +81,7 @@ impl Worker {
             None => whitelists.remove(repository).is_some(),
         };
         drop(whitelists);
-        let days = i64::from(self.settings.whitelist_warning_days);
+        let days = i64::from(self.adjustable().whitelist_warning_days);
         let warning = expires.and_then(|at| expiry_warning(repository, &*self.publisher, at, Timestamp::now(), days));
         self.note_fault(format!("whitelist {repository}"), warning);
         if is_new {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Worker;
-use super::failure::WorkerError;
+use super::failure::{WorkerError, chain};
 use super::held::Stop;
 use crate::client::ClientError;
 use crate::domain::protocol::{HeartbeatRequest, RecoverRequest};
@@ -24,8 +24,9 @@ pub(super) async fn run(worker: Arc<Worker>, recover: UnboundedSender<RecoverReq
     loop {
         let request = request(&worker);
         let asked = Instant::now();
-        let pause = match client.heartbeat(&request).await {
+        let pause = match worker.pulse.while_waiting(client.heartbeat(&request)).await {
             Ok(reply) => {
+                worker.pulse.set_error(None);
                 worker.registered.send_replace(true);
                 worker.held.confirm(asked, Duration::from_secs(reply.expires_in_s.into()));
                 for batch in reply.cancel {
@@ -48,12 +49,22 @@ pub(super) async fn run(worker: Arc<Worker>, recover: UnboundedSender<RecoverReq
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the server did not answer the heartbeat");
+                worker.pulse.set_error(Some(reason(&error)));
                 PAUSE_AFTER_FAILURE
             }
         };
         // What the server must know at once does not wait.
-        let _ = tokio::time::timeout(pause, worker.beat.notified()).await;
+        let _ = worker.pulse.while_waiting(tokio::time::timeout(pause, worker.beat.notified())).await;
     }
+}
+
+/// Why the server cannot be heard, in few words: whoever tells it says of which server.
+fn reason(error: &ClientError) -> String {
+    let mut last: &dyn std::error::Error = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    if error.is_unreachable() { last.to_string() } else { chain(error) }
 }
 
 fn request(worker: &Worker) -> HeartbeatRequest {

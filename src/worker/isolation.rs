@@ -128,6 +128,7 @@ fn io_of(program: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> S
 mod tests {
     use super::*;
     use crate::payload::fetch::FetchLimits;
+    use crate::worker::Adjustable;
 
     const NOBODY: Account = Account { uid: 65534, gid: 65533 };
 
@@ -135,7 +136,12 @@ mod tests {
         WorkerSettings {
             node: "n".into(),
             fleet: "f".into(),
-            slots: 1,
+            adjustable: Adjustable {
+                slots: 1,
+                repositories: None,
+                drain_timeout: Duration::ZERO,
+                whitelist_warning_days: 1,
+            },
             state_dir: "/state".into(),
             temp_dir: "/temp".into(),
             run_as: Some(NOBODY),
@@ -143,9 +149,6 @@ mod tests {
             hidden: vec!["/etc/token".into()],
             fetch: FetchLimits::default(),
             broker: None,
-            repositories: None,
-            drain_timeout: Duration::ZERO,
-            whitelist_warning_days: 1,
             once: None,
         }
     }

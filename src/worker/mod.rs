@@ -13,6 +13,7 @@ mod drained;
 mod failure;
 mod faults;
 mod fence;
+mod handle;
 mod health;
 mod heartbeat;
 mod held;
@@ -26,18 +27,17 @@ mod stage;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::broker::rabbitmq;
 use crate::client::{Client, ClientError};
 use crate::domain::ids::InstanceId;
-use crate::domain::names::RepositoryName;
 use crate::domain::protocol::{ClaimRequest, Offer};
 use crate::domain::worker::Drained;
 use crate::payload::fetch::{FetchLimits, Fetcher};
@@ -46,6 +46,7 @@ pub use check::check;
 use drain::Draining;
 pub use drain::Halt;
 pub use failure::WorkerError;
+pub use handle::{Adjustable, Handle};
 use held::Held;
 pub use isolation::try_isolation;
 use offers::{Came, Receipt};
@@ -57,8 +58,8 @@ pub struct WorkerSettings {
     pub node: String,
     /// The fleet that it serves.
     pub fleet: String,
-    /// Batches at a time.
-    pub slots: u32,
+    /// What can change while it runs: [`Handle::adjust`].
+    pub adjustable: Adjustable,
     /// Where its lock is.
     pub state_dir: PathBuf,
     /// Where payloads are fetched and scripts run; cleared at the start, so nothing else may be kept there.
@@ -74,12 +75,6 @@ pub struct WorkerSettings {
     pub fetch: FetchLimits,
     /// Where offers come from; the server is asked for them where there is no broker.
     pub broker: Option<rabbitmq::Settings>,
-    /// The repositories that it serves; those that its publisher finds where not said.
-    pub repositories: Option<Vec<RepositoryName>>,
-    /// From how many days before its end a repository's whitelist is warned of.
-    pub whitelist_warning_days: u32,
-    /// How long what it has may go on when it is told to drain.
-    pub drain_timeout: Duration,
     /// Whether it ends after one batch.
     pub once: Option<Once>,
 }
@@ -125,11 +120,13 @@ struct Worker {
     publisher: Arc<dyn Publisher>,
     fetcher: Fetcher,
     settings: WorkerSettings,
+    adjustable: RwLock<Adjustable>,
+    pulse: Arc<handle::Pulse>,
     /// Whether this host can isolate scripts.
     isolates: bool,
     instance: InstanceId,
     held: Held,
-    slots: Arc<Semaphore>,
+    slots: handle::Slots,
     /// Whether the broker delivers offers now.
     by_broker: AtomicBool,
     /// Wakes the heartbeat.
@@ -149,6 +146,7 @@ pub async fn run(
     publisher: Arc<dyn Publisher>,
     settings: WorkerSettings,
     mut halt: watch::Receiver<Halt>,
+    handle: &Handle,
 ) -> Result<Ended, WorkerError> {
     let _lock = lock(&settings.state_dir)?;
     clear(&settings.temp_dir)?;
@@ -161,7 +159,9 @@ pub async fn run(
         fetcher: Fetcher::new(settings.fetch)?,
         instance: InstanceId(uuid::Uuid::now_v7()),
         held: Held::default(),
-        slots: Arc::new(Semaphore::new(settings.slots as usize)),
+        slots: handle::Slots::new(settings.adjustable.slots),
+        adjustable: RwLock::new(settings.adjustable.clone()),
+        pulse: handle.pulse(),
         by_broker: AtomicBool::new(false),
         beat: Notify::new(),
         served: about::Served::default(),
@@ -177,7 +177,7 @@ pub async fn run(
     tracing::info!(
         worker.name = worker.settings.node,
         fleet = worker.settings.fleet,
-        slots = worker.settings.slots,
+        slots = worker.slots.number(),
         "worker started"
     );
     if let Some(Drained { since, why }) = worker.draining.drained() {
@@ -201,6 +201,7 @@ pub async fn run(
             tracing::warn!(error = &error as &dyn std::error::Error, path = %at.display(), "cannot listen for: conveyor worker status, drain, resume");
         }
     }
+    handle.set_ready(&worker);
     // One request goes on while other things happen: to give it up would lose what is on its way in the answer, and the
     // server offers that again only when the offer's time is over.
     let (came, mut by_broker) = tokio::sync::mpsc::unbounded_channel();
@@ -278,9 +279,7 @@ impl Worker {
         let mut registered = self.registered.subscribe();
         let _ = registered.wait_for(|registered| *registered).await;
         self.draining.until_it_takes().await;
-        let Ok(first) = Arc::clone(&self.slots).acquire_owned().await else { return std::future::pending().await };
-        let mut permits = vec![first];
-        permits.extend(std::iter::from_fn(|| Arc::clone(&self.slots).try_acquire_owned().ok()));
+        let permits = self.slots.take_all().await;
         let free = u32::try_from(permits.len()).unwrap_or(u32::MAX);
         let client = self.client.with_retry_for(Duration::ZERO);
         match client.offers(&self.settings.fleet, &self.settings.node, self.instance, OFFER_WAIT, free).await {
@@ -360,7 +359,7 @@ impl Worker {
             return 0;
         }
         // Permits tell something else: those of the request that waits for offers are free for the server.
-        self.settings.slots.saturating_sub(u32::try_from(self.held.taken_count()).unwrap_or(u32::MAX))
+        self.slots.number().saturating_sub(u32::try_from(self.held.taken_count()).unwrap_or(u32::MAX))
     }
 }
 

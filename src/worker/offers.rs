@@ -172,7 +172,7 @@ async fn consume(worker: &Arc<Worker>, settings: &Settings, to: &UnboundedSender
 impl Consuming<'_> {
     /// Gives an offer to the worker, with a slot: there is one for each offer in the window.
     async fn pass_on(&mut self, received: Received, in_window: bool) {
-        let Ok(permit) = Arc::clone(&self.worker.slots).acquire_owned().await else { return };
+        let Ok(permit) = self.worker.slots.permits().acquire_owned().await else { return };
         let number = self.next;
         self.next += 1;
         let receipt = Receipt { number, fates: self.tell.clone() };
@@ -206,13 +206,13 @@ impl Consuming<'_> {
     fn is_window_wrong(&self) -> bool {
         let in_window = self.pending.values().filter(|pending| pending.in_window).count();
         let is_long = |pending: &Pending| pending.claimed.is_some_and(|at| at.elapsed() > SHORT);
-        let free = self.worker.slots.available_permits();
+        let free = self.worker.slots.permits().available_permits();
         self.window.saturating_sub(in_window) < free || self.pending.values().any(is_long)
     }
 
     /// Makes the window as wide as there are free slots, and acknowledges what was claimed.
     async fn widen(&mut self) -> Result<(), BrokerError> {
-        let free = self.worker.slots.available_permits();
+        let free = self.worker.slots.permits().available_permits();
         let rest = self.inbox.consume(u16::try_from(free).unwrap_or(u16::MAX)).await?;
         self.window = free.saturating_sub(rest.len());
         self.began = Instant::now();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod activation;
 mod batches;
 mod broker;
 mod cli;
@@ -12,6 +13,7 @@ mod holds;
 mod hostile;
 mod kill;
 mod mount;
+mod nixos;
 mod predecessor;
 mod publisher_node;
 mod race;
@@ -22,9 +24,11 @@ mod site;
 mod standby;
 mod standin;
 mod state;
+mod systemd;
 mod tidy;
 mod trees;
 mod unchanged;
+mod units;
 mod visible;
 mod waiting;
 mod workers;

@@ -97,7 +97,7 @@ async fn what_nobody_serves_stands_in_nobodys_way() {
     let gaps = rig.engine.workers().await.unwrap().gaps;
     assert_eq!((gaps.len(), &gaps[0].nodes, gaps[0].repository.as_str()), (1, &vec!["n1".to_owned()], REPOSITORY));
     // It is complained about once.
-    let complaints = || workers.complaints(rig.engine.repositories()).len();
+    let complaints = || workers.complaints(&rig.engine.repositories()).len();
     assert_eq!((complaints(), complaints()), (1, 0));
 }
 

@@ -13,17 +13,19 @@ use clap::Args;
 use tokio::sync::watch;
 
 use super::context::Context;
+use super::listeners::Inherited;
 use super::serving::{self, Second};
+use super::supervision::Phase;
 use super::working;
 use crate::app::Settings;
-use crate::config::{ClientConfig, Isolation, NodePublisher, Offers, ServerConfig, WorkerConfig};
+use crate::config::{ClientConfig, Isolation, ListenAddress, NodePublisher, Offers, ServerConfig, WorkerConfig};
 use crate::domain::fleet::DEFAULT_FLEET;
 use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
 use crate::domain::retention::Retention;
 use crate::domain::token::Token;
 use crate::domain::visible::VisibleUrls;
-use crate::worker::Halt;
+use crate::worker::{Halt, Handle};
 use place::Place;
 
 /// A worker that dies with its server is soon back with it; nothing is gained by waiting longer.
@@ -61,7 +63,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
     // The worker must end before the server does, or it could not report what it finished.
     let (end_server, server_shutdown) = watch::channel(false);
     let server = ServerConfig {
-        listen: vec![args.listen],
+        listen: vec![args.listen.into()],
         state_dir: place.state.clone(),
         token: Some(Token::new(&place.token)?),
         tokens: Vec::new(),
@@ -78,9 +80,16 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         visible_urls: VisibleUrls::all(),
         keys_dir: place.keys_dir(),
     };
-    let serving = serving::start(server, Some(place.repositories_dir()), Second::IsRefused, server_shutdown).await?;
-    let address = serving.addresses.first().copied().unwrap_or(args.listen);
-    let url = format!("http://{address}");
+    let serving = serving::start(
+        server,
+        Inherited::default(),
+        Some(place.repositories_dir()),
+        Second::IsRefused,
+        watch::Sender::new(Phase::Starting),
+        server_shutdown,
+    )
+    .await?;
+    let url = serving.addresses.first().map_or_else(|| format!("http://{}", args.listen), ListenAddress::url);
     place.write_client_config(&url)?;
 
     let (end_worker, halt) = watch::channel(Halt::No);
@@ -103,7 +112,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         drain_timeout: Duration::ZERO,
         whitelist_warning_days: 0,
     };
-    let mut working = tokio::spawn(working::run(worker, None, halt));
+    let mut working = tokio::spawn(async move { working::run(worker, None, halt, &Handle::default()).await });
     announce(&place, &url, context)?;
 
     let mut stop = signalled.clone();

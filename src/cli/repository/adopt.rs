@@ -24,7 +24,7 @@ pub(in crate::cli) struct AdoptArgs {
 /// Takes it over and says what was found.
 pub(super) fn run(args: AdoptArgs, context: &Context) -> anyhow::Result<()> {
     let NamedArgs { name, places } = args.repository;
-    let folders = Folders::of(places, context)?;
+    let folders = Folders::of(places, context);
     let default = || PathBuf::from(format!("/etc/cvmfs/repositories.d/{name}/server.conf"));
     let server_conf = args.server_conf.unwrap_or_else(default);
     let stratum0 = folders.stratum0(&name);

@@ -44,7 +44,7 @@ pub(in crate::cli) struct CheckArgs {
 /// Prints the problems, one in a line, and what was looked at. The exit code tells whether there are any.
 pub(super) fn run(args: CheckArgs, context: &Context) -> anyhow::Result<ExitCode> {
     let name = args.named.name.clone();
-    let stratum0 = args.named.stratum0(context)?;
+    let stratum0 = args.named.stratum0(context);
     let reader = reader(&stratum0)?;
     let cannot = || format!("cannot check repository {name}");
     let revision = args.revision.as_deref().map(|text| reader.resolve_revision(text)).transpose();

@@ -108,7 +108,7 @@ pub(super) fn create(args: CreateArgs, context: &Context) -> anyhow::Result<()> 
         ..CreateOptions::default()
     };
     let NamedArgs { name, places } = args.repository;
-    let folders = Folders::of(places, context)?;
+    let folders = Folders::of(places, context);
     let stratum0 = folders.stratum0(&name);
     let made = Stratum0::create(stratum0.directory(), name.as_str(), &folders.keys, &options, now());
     let stratum0 = made.with_context(|| format!("cannot make repository {name}"))?;
@@ -117,7 +117,7 @@ pub(super) fn create(args: CreateArgs, context: &Context) -> anyhow::Result<()> 
 
 /// Signs a whitelist anew.
 pub(super) fn resign(args: ResignArgs, context: &Context) -> anyhow::Result<()> {
-    let stratum0 = args.repository.stratum0(context)?;
+    let stratum0 = args.repository.stratum0(context);
     let resigned = stratum0.resign(args.days, now());
     resigned.with_context(|| format!("cannot sign the whitelist of {} anew", stratum0.name()))?;
     show::show_local(&stratum0, context)

@@ -26,7 +26,7 @@ pub(in crate::cli) struct DiffArgs {
 /// Prints a line for each path that changed, as soon as it is known.
 pub(super) fn run(args: DiffArgs, context: &Context) -> anyhow::Result<()> {
     let name = args.named.name.clone();
-    let reader = reader(&args.named.stratum0(context)?)?;
+    let reader = reader(&args.named.stratum0(context))?;
     let cannot = || format!("cannot compare {} with {} of repository {name}", args.from, args.to);
     let from = reader.resolve_revision(&args.from).with_context(cannot)?;
     let to = reader.resolve_revision(&args.to).with_context(cannot)?;

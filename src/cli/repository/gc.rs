@@ -32,7 +32,7 @@ pub(in crate::cli) struct GcArgs {
 
 /// Carries it out.
 pub(super) fn run(args: GcArgs, context: &Context) -> anyhow::Result<()> {
-    let stratum0 = args.repository.stratum0(context)?;
+    let stratum0 = args.repository.stratum0(context);
     let keep = match (args.keep_revisions, args.keep_since) {
         (Some(count), _) => Keep::Revisions(count),
         (None, Some(time)) => Keep::Since(time.as_second()),

@@ -23,7 +23,6 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::context::Context;
-use crate::config::WorkerFlags;
 use crate::cvmfs::reader::{Expiry, Reader};
 use crate::cvmfs::stratum0::{Held, RepositoryLock, Stratum0};
 use crate::domain::names::RepositoryName;
@@ -111,12 +110,9 @@ struct Folders {
 }
 
 impl Folders {
-    fn of(places: Places, context: &Context) -> anyhow::Result<Self> {
-        let config = context.config.worker(&WorkerFlags::default())?;
-        Ok(Self {
-            repositories: places.repositories_dir.unwrap_or(config.repositories_dir),
-            keys: places.keys_dir.unwrap_or(config.keys_dir),
-        })
+    fn of(places: Places, context: &Context) -> Self {
+        let (repositories, keys) = context.config.repository_dirs();
+        Self { repositories: places.repositories_dir.unwrap_or(repositories), keys: places.keys_dir.unwrap_or(keys) }
     }
 
     fn stratum0(&self, name: &RepositoryName) -> Stratum0 {
@@ -126,8 +122,8 @@ impl Folders {
 
 impl NamedArgs {
     /// The repository, whether it exists or not.
-    fn stratum0(self, context: &Context) -> anyhow::Result<Stratum0> {
-        Ok(Folders::of(self.places, context)?.stratum0(&self.name))
+    fn stratum0(self, context: &Context) -> Stratum0 {
+        Folders::of(self.places, context).stratum0(&self.name)
     }
 }
 

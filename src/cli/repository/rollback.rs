@@ -32,7 +32,7 @@ pub(in crate::cli) struct RollbackArgs {
 
 /// Carries it out.
 pub(super) fn run(args: RollbackArgs, context: &Context) -> anyhow::Result<()> {
-    let stratum0 = args.repository.stratum0(context)?;
+    let stratum0 = args.repository.stratum0(context);
     let now = Timestamp::now();
     let name = args.tag.unwrap_or_else(|| now.strftime("rollback-%Y-%m-%dT%H:%M:%S%.3fZ").to_string());
     let description = printable(&args.message.unwrap_or_else(|| format!("rollback to {}", args.to)));

@@ -35,7 +35,7 @@ pub(in crate::cli) struct ShowArgs {
 /// Shows one repository: what is on this machine, where it is, and what the server says, where it answers.
 pub(super) async fn show(args: ShowArgs, context: &Context) -> anyhow::Result<()> {
     let (is_json, name) = (args.json || context.output.is_json(), args.named.name.clone());
-    let stratum0 = args.named.stratum0(context)?;
+    let stratum0 = args.named.stratum0(context);
     let view = if args.local { None } else { Some(server_view(&name, context).await) };
     let (info, view) = match (stratum0.exists(), view) {
         (true, None) => (Some(info(&stratum0)?), None),
@@ -99,7 +99,7 @@ fn print(info: &Info, context: &Context) -> anyhow::Result<()> {
 
 /// Lists all of them.
 pub(super) fn list(places: Places, context: &Context) -> anyhow::Result<()> {
-    let folders = Folders::of(places, context)?;
+    let folders = Folders::of(places, context);
     let mut names = Vec::new();
     let directory = &folders.repositories;
     for entry in std::fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {

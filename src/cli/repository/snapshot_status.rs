@@ -31,7 +31,7 @@ pub(in crate::cli) struct SnapshotStatusArgs {
 
 /// Asks each of them.
 pub(super) async fn run(args: SnapshotStatusArgs, context: &Context) -> anyhow::Result<()> {
-    let stratum0 = args.repository.stratum0(context)?;
+    let stratum0 = args.repository.stratum0(context);
     let reader = stratum0
         .reader(Expiry::Ignore)
         .with_context(|| format!("cannot read repository {} in {}", stratum0.name(), stratum0.directory().display()))?;

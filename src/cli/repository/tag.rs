@@ -54,7 +54,7 @@ pub(in crate::cli) enum Action {
 
 /// Carries it out.
 pub(super) fn run(args: TagArgs, context: &Context) -> anyhow::Result<()> {
-    let stratum0 = args.repository.stratum0(context)?;
+    let stratum0 = args.repository.stratum0(context);
     let tags = match args.action.unwrap_or(Action::List) {
         Action::Add { tag, at, message, r#move } => {
             let new = NewTag { name: &tag, description: &printable(&message) };

@@ -132,7 +132,7 @@ impl Server {
         let shutdown = CancellationToken::new();
         let mut state = AppState {
             engine: Arc::clone(&engine),
-            anonymous_read: false,
+            anonymous_read: tokio::sync::watch::channel(false).1,
             repositories_dir: Some(directory.path().join("repositories")),
             limits: Limits::default(),
             shutdown: shutdown.clone(),

@@ -105,7 +105,7 @@ fn cookie(secret: &str) -> Option<(&'static str, String)> {
 
 /// A server that knows a token of each role, by the role's name, and two that are no longer good.
 async fn server(anonymous_read: bool) -> (Server, BTreeMap<String, String>) {
-    let server = Server::with(|state| state.anonymous_read = anonymous_read).await;
+    let server = Server::with(|state| state.anonymous_read = tokio::sync::watch::channel(anonymous_read).1).await;
     let mut tokens = Vec::new();
     for role in Role::ALL {
         tokens.push(record(role.as_str(), role.as_str(), [role]));

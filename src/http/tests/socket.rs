@@ -169,3 +169,81 @@ async fn one_connection_serves_many_requests() {
         assert!(text.starts_with("HTTP/1.1 201"), "{text}");
     }
 }
+
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+
+/// Sends a request on a connection that is kept, and reads its answer.
+async fn ask(stream: &mut TcpStream) -> String {
+    stream.write_all(HEALTH).await.unwrap();
+    let mut text = String::new();
+    while !text.ends_with("ok\n") {
+        let mut piece = [0; 4096];
+        let n = timeout(PATIENCE, stream.read(&mut piece)).await.unwrap().unwrap();
+        assert!(n > 0, "{text}");
+        text += &String::from_utf8_lossy(&piece[..n]);
+    }
+    text
+}
+
+#[tokio::test]
+async fn what_comes_on_an_open_connection_after_the_stop_is_answered_as_the_last() {
+    let (server, address, running) = listening(Limits::default()).await;
+    let (mut kept, mut half, mut new) = (connected(address).await, connected(address).await, connected(address).await);
+    for stream in [&mut kept, &mut half] {
+        assert!(!ask(stream).await.contains("connection: close"));
+    }
+    // A piece of a head is there when the server is told to stop, the rest comes later.
+    half.write_all(&HEALTH[..10]).await.unwrap();
+    // Accepted, as the one behind it was answered.
+    ask(&mut connected(address).await).await;
+    server.shutdown.cancel();
+    // Nobody listens any more: the server has heard of it.
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    for (stream, rest) in [(&mut kept, HEALTH), (&mut half, &HEALTH[10..]), (&mut new, HEALTH)] {
+        stream.write_all(rest).await.unwrap();
+        let text = reply(stream).await;
+        assert!(text.starts_with("HTTP/1.1 200") && text.contains("connection: close"), "{text}");
+    }
+    timeout(PATIENCE, running).await.expect("the server ends").unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_lies_unread_when_its_connection_would_end_is_answered() {
+    // No grace at all: each connection ends the moment that the server looks at it.
+    for _ in 0..20 {
+        let (server, address, running) = listening(Limits { last_request: Duration::ZERO, ..Limits::default() }).await;
+        let mut stream = connected(address).await;
+        ask(&mut stream).await;
+        // One thread: neither the connection nor the event loop has seen it yet.
+        let raw = stream.into_std().unwrap();
+        nix::unistd::write(&raw, HEALTH).unwrap();
+        server.shutdown.cancel();
+        let text = reply(&mut TcpStream::from_std(raw).unwrap()).await;
+        assert!(text.starts_with("HTTP/1.1 200") && text.contains("connection: close"), "{text:?}");
+        timeout(PATIENCE, running).await.expect("the server ends").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_hold_up_the_end_for_a_moment_only() {
+    let (server, address, running) = listening(Limits::default()).await;
+    let mut idle = Vec::new();
+    for _ in 0..50 {
+        let mut stream = connected(address).await;
+        ask(&mut stream).await;
+        idle.push(stream);
+    }
+    let told = tokio::time::Instant::now();
+    server.shutdown.cancel();
+    timeout(PATIENCE, running).await.expect("the server ends").unwrap();
+    assert!(told.elapsed() < Limits::default().shutdown_grace / 2, "{:?}", told.elapsed());
+    for stream in &mut idle {
+        assert_eq!(reply(stream).await, "", "closed in order");
+    }
+}
+
+async fn connected(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).await.unwrap()
+}

@@ -161,6 +161,17 @@ async fn a_stream_ends_with_the_token_that_opened_it() {
 }
 
 #[tokio::test]
+async fn a_stream_of_nobody_in_particular_ends_when_nothing_is_shown_to_them_any_more() {
+    let (open, may_read) = tokio::sync::watch::channel(true);
+    let server = Server::with(|state| state.anonymous_read = may_read).await;
+    let mut stream = server.stream_as("", "/api/v1/events?after=0").await;
+    server.submit("job").await;
+    assert_eq!(stream.event().await.2["event"], "submitted");
+    open.send_replace(false);
+    while stream.next().await.is_some() {}
+}
+
+#[tokio::test]
 async fn a_long_poll_ends_with_its_token_and_hands_out_nothing_more() {
     let server = Server::start().await;
     server.post("/api/v1/tokens", new("worker", "worker", &["worker"])).await;

@@ -171,6 +171,9 @@ pub struct ServerStatus {
     pub heard_s_ago: Option<u64>,
     /// Whether it answered lately enough for a publish to begin.
     pub is_heard: bool,
+    /// What went wrong with the last heartbeat; absent where nothing did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Why a worker could not be asked.

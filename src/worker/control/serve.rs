@@ -91,7 +91,8 @@ impl Worker {
         }
     }
 
-    fn status(&self) -> Status {
+    /// How it stands.
+    pub(in crate::worker) fn status(&self) -> Status {
         let about = self.about();
         let used = u32::try_from(self.held.taken_count()).unwrap_or(u32::MAX);
         let signal = self.draining.begun_at().map(|since| DrainStatus {
@@ -110,7 +111,7 @@ impl Worker {
             pid: std::process::id(),
             started_at: self.started_at,
             repositories: about.repositories,
-            slots: self.settings.slots,
+            slots: self.slots.number(),
             used,
             batches: self.held.statuses(),
             draining: signal.or_else(operator),
@@ -118,6 +119,7 @@ impl Worker {
                 url: self.client.url().to_owned(),
                 heard_s_ago: self.held.heard_ago().map(|ago| ago.as_secs()),
                 is_heard: self.held.hears(),
+                error: self.pulse.error(),
             },
             broker_connected: self.settings.broker.as_ref().map(|_| self.by_broker.load(Ordering::Relaxed)),
             faults: self.faults.all(),

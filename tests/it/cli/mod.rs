@@ -4,6 +4,7 @@ mod control;
 mod demo;
 mod errors;
 mod look;
+mod pages;
 mod payloads;
 mod progress;
 mod repository;

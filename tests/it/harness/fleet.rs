@@ -186,6 +186,12 @@ impl Server {
         self.api = Api::new(url, TOKEN);
     }
 
+    /// The command that starts it on the same port.
+    pub(crate) fn command(&self) -> Command {
+        let address = self.url().trim_start_matches("http://").to_owned();
+        self.program.command(&["server", "--listen", &address])
+    }
+
     /// Takes another process for this server.
     pub(crate) fn replace(&mut self, process: Daemon) {
         self.process = process;
@@ -254,7 +260,8 @@ impl Server {
         Worker { process: Daemon::start(self.worker_command(node, node, &[]).env("CONVEYOR_CRASH_AT", point)) }
     }
 
-    fn worker_command(&self, node: &str, state: &str, more: &[&str]) -> Command {
+    /// The command of a worker.
+    pub(crate) fn worker_command(&self, node: &str, state: &str, more: &[&str]) -> Command {
         let path = |name: &str| self.base.path().join(name).into_os_string().into_string().unwrap();
         let (state, temporary) = (path(&format!("worker-{state}")), path(&format!("tmp-{state}")));
         let arguments =

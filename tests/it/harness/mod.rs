@@ -1,6 +1,7 @@
 //! Real processes, spoken to as a user would: everything that is started ends with the test.
 
 mod ability;
+mod activation;
 mod api;
 mod dev;
 mod fleet;
@@ -9,6 +10,7 @@ mod http;
 mod judge;
 mod ledger;
 mod noise;
+mod notify;
 mod origin;
 mod process;
 mod program;
@@ -18,6 +20,7 @@ mod serve;
 mod wait;
 
 pub(crate) use ability::missing;
+pub(crate) use activation::{Sockets, activated};
 pub(crate) use api::{Api, job, packed};
 pub(crate) use dev::{Dev, Place, REPOSITORY};
 pub(crate) use fleet::{OTHER, Server, Worker, port_of, private};
@@ -26,6 +29,7 @@ pub(crate) use http::{Answer, Http};
 pub(crate) use judge::{LARGEST_WHOLE_FILE, Mount};
 pub(crate) use ledger::Ledger;
 pub(crate) use noise::noise;
+pub(crate) use notify::Ear;
 pub(crate) use origin::{Origin, Page};
 pub(crate) use process::{Daemon, processes_with};
 pub(crate) use program::{Program, Run, bare};

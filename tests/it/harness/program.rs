@@ -52,7 +52,8 @@ pub(crate) fn bare(temporary: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_conveyor"));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy().to_ascii_lowercase();
-        if text.starts_with("conveyor_") || text.ends_with("_proxy") || text == "rust_log" {
+        let managed = ["notify_socket", "watchdog_usec", "watchdog_pid", "credentials_directory", "rust_log"];
+        if text.starts_with("conveyor_") || text.ends_with("_proxy") || managed.contains(&&*text) {
             command.env_remove(&name);
         }
     }

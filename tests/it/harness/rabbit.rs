@@ -222,6 +222,15 @@ impl Rabbit {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// A command that finds this broker by `rabbitmqctl`, which it has in PATH behind what is named first.
+    pub(crate) fn command(&self, program: &Path, first: &Path) -> Command {
+        let mut command = Command::new(program);
+        self.environment(&mut command);
+        let path = format!("{}:{}:/usr/bin:/bin", first.display(), scripts().unwrap().display());
+        command.env("PATH", path).stdin(Stdio::null());
+        command
+    }
+
     /// An unused virtual host in which the test's user may do everything.
     pub(crate) fn vhost(&self) -> String {
         let number = self.vhosts.fetch_add(1, Ordering::Relaxed);

@@ -1,0 +1,4 @@
+# A machine with the modules and nothing enabled.
+{
+  nodes.machine = { };
+}
