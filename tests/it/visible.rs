@@ -52,7 +52,7 @@ impl Site {
     fn heard(&self, id: conveyor::domain::ids::JobId, what: &str) {
         until(what, || {
             let view = self.dev.view(id);
-            assert_eq!(view.state, StateKind::Distributing, "{:?}", view.status);
+            assert!(!view.state.is_final(), "{:?}", view.status);
             let replica = view.replicas.into_iter().find(|replica| replica.url == self.base())?;
             replica.serving().contains(what).then_some(())
         });

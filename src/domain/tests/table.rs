@@ -9,28 +9,31 @@ use crate::domain::digest::Sha256Digest;
 use crate::domain::job::event::{Failure, JobEvent, Verdict};
 use crate::domain::job::state::{JobState, Phase, Progress, Published, StateKind, next};
 
-/// Small letters stay in the life of a job, capitals end it; `p` publishing, `c` cancelling, `.` illegal.
+/// Small letters stay in the life of a job, capitals end it; `p` publishing or published, `c` cancelling, `f` at first, `.` illegal.
 const TABLE: &str = r"
-                          sub met unm app off wdr clm pin can per suc fai lst bus bke rel los fnd giv rsp rsn rsg rst con ret bfa dea unc
-not submitted             que .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
-waiting                   .   que SKI .   .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI wai .   .   FAI .
-awaiting_approval         .   .   .   que .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI app .   .   FAI .
-queued                    .   .   .   .   off .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI que .   .   FAI .
-backoff                   .   .   .   .   .   .   .   .   CAN .   .   .   .   .   que .   .   .   .   .   .   .   FAI bac .   .   FAI .
-offered                   .   .   .   .   .   que ru  .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI off .   .   FAI .
-running                   .   .   .   .   .   .   .   ru  ruc rup .   bac FAI bac .   que re  .   .   .   .   .   .   ru  .   bac .   SUC
-running cancelling        .   .   .   .   .   .   .   ruc .   .   .   CAN CAN CAN .   CAN rec .   .   .   .   .   .   ruc .   CAN .   CAN
-running publishing        .   .   .   .   .   .   .   .   .   .   SUC bac FAI bac .   que rep .   .   .   .   .   .   rup .   bac .   .
-recovering                .   .   .   .   .   .   .   .   rec .   SUC .   FAI .   .   .   .   que ne  .   .   .   rec re  .   .   .   .
-recovering cancelling     .   .   .   .   .   .   .   .   .   .   SUC .   CAN .   .   .   .   CAN nec .   .   .   rec rec .   .   .   .
-recovering publishing     .   .   .   .   .   .   .   .   .   .   SUC .   FAI .   .   .   .   que nep .   .   .   rep rep .   .   .   .
-needs_operator            .   .   .   .   .   .   .   .   nec .   SUC .   .   .   .   .   .   que .   SUC que FAI nec ne  .   .   .   .
-needs_operator cancelling .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   CAN .   SUC CAN CAN nec nec .   .   .   .
-needs_operator publishing .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   que .   SUC que FAI nep nep .   .   .   .
-succeeded                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .
-failed                    .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   FAI que .   .   .
-cancelled                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   CAN que .   .   .
-skipped                   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   SKI que .   .   .
+                          sub met unm app off wdr clm pin can per suc fai lst bus bke rel los fnd giv rsp rsn rsg rst con ret bfa dea dis vis niv unc
+not submitted             que .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .
+waiting                   .   que SKI .   .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI wai .   .   FAI .   .   .   .
+awaiting_approval         .   .   .   que .   .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI app .   .   FAI .   .   .   .
+queued                    .   .   .   .   off .   .   .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI que .   .   FAI .   .   .   .
+backoff                   .   .   .   .   .   .   .   .   CAN .   .   .   .   .   que .   .   .   .   .   .   .   FAI bac .   .   FAI .   .   .   .
+offered                   .   .   .   .   .   que ru  .   CAN .   .   .   .   .   .   .   .   .   .   .   .   .   FAI off .   .   FAI .   .   .   .
+running                   .   .   .   .   .   .   .   ru  ruc rup .   bac FAI bac .   que re  .   .   .   .   .   .   ru  .   bac .   .   .   .   SUC
+running cancelling        .   .   .   .   .   .   .   ruc .   .   .   CAN CAN CAN .   CAN rec .   .   .   .   .   .   ruc .   CAN .   .   .   .   CAN
+running publishing        .   .   .   .   .   .   .   .   .   .   SUC bac FAI bac .   que rep .   .   .   .   .   .   rup .   bac .   .   .   .   .
+recovering                .   .   .   .   .   .   .   .   rec .   SUC .   FAI .   .   .   .   que ne  .   .   .   rec re  .   .   .   .   .   .   .
+recovering cancelling     .   .   .   .   .   .   .   .   .   .   SUC .   CAN .   .   .   .   CAN nec .   .   .   rec rec .   .   .   .   .   .   .
+recovering publishing     .   .   .   .   .   .   .   .   .   .   SUC .   FAI .   .   .   .   que nep .   .   .   rep rep .   .   .   .   .   .   .
+needs_operator            .   .   .   .   .   .   .   .   nec .   SUC .   .   .   .   .   .   que .   SUC que FAI nec ne  .   .   .   .   .   .   .
+needs_operator cancelling .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   CAN .   SUC CAN CAN nec nec .   .   .   .   .   .   .
+needs_operator publishing .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   que .   SUC que FAI nep nep .   .   .   .   .   .   .
+distributing at first     .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   dif .   .   .   di  .   .   .
+distributing              .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   di  .   .   .   .   SUC FAp .
+succeeded                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   SUC .   .   .   .   .   .   .
+failed                    .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   FAI que .   .   .   .   .   .
+failed published          .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   FAp dif .   .   .   .   .   .
+cancelled                 .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   CAN que .   .   .   .   .   .
+skipped                   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   .   SKI que .   .   .   .   .   .
 ";
 
 /// Every event that there is, with its column. A failure has two: with another attempt, and without; a verdict has three.
@@ -162,12 +165,13 @@ fn cell(state: &JobState) -> String {
 }
 
 fn progress(state: JobState) -> Progress {
+    let distributed = matches!(state, JobState::Distributing { .. } | JobState::Failed { published: Some(_), .. });
     Progress {
         state,
         attempt: 1,
         needs_approval: false,
         dry_run: false,
-        distributed: false,
+        distributed,
         failures: 0,
         interruptions: 0,
         together: None,

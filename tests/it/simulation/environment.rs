@@ -10,6 +10,7 @@ use conveyor::domain::fleet::{Repositories, RepositoryRules};
 use conveyor::domain::ids::InstanceId;
 use conveyor::domain::names::RepositoryName;
 use conveyor::domain::plan::BatchLimits;
+use conveyor::domain::visible::VisibleUrls;
 use conveyor::planted;
 use conveyor::store::logs::LogStore;
 use conveyor::store::{Store, StoreError};
@@ -152,6 +153,7 @@ impl Environment {
             heartbeat: HEARTBEAT,
             offer_ttl: Duration::from_secs(4),
             recovery_limit: Duration::from_secs(20),
+            visible_urls: VisibleUrls::all(),
             batches: BatchLimits { jobs: self.batch_jobs, ..BatchLimits::default() },
             ..Settings::default()
         };
