@@ -18,6 +18,7 @@ pub mod payload;
 pub mod planted;
 mod processes;
 pub mod publisher;
+pub mod replicas;
 mod socket_file;
 pub mod store;
 pub mod worker;

@@ -52,11 +52,15 @@ pub enum Bug {
     PermitsPastDeadline,
     /// Goes on with a repository that somebody has for itself.
     IgnoresHolds,
+    /// Takes a revision for visible that one of several replicas serves.
+    BelievesOneReplica,
+    /// Publishes again what is published and was not visible in time, when it is tried again.
+    RetriesPublished,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::RepliesWithoutCommit,
         Self::ForgetsAnEvent,
         Self::SubmitsTwice,
@@ -80,6 +84,8 @@ impl Bug {
         Self::CancelsWholeBatch,
         Self::PermitsPastDeadline,
         Self::IgnoresHolds,
+        Self::BelievesOneReplica,
+        Self::RetriesPublished,
     ];
 }
 

@@ -131,6 +131,8 @@ pub(crate) fn job(number: usize) -> JobSpec {
         timeout_s: 60,
         alone: false,
         deadline: None,
+        visible_at: Vec::new(),
+        visible_within_s: None,
         labels: BTreeMap::new(),
         submitter: "bench".into(),
     }

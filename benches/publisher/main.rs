@@ -228,6 +228,8 @@ fn spec(repository: &RepositoryName, path: &str, digest: conveyor::domain::diges
         timeout_s: 600,
         alone: false,
         deadline: None,
+        visible_at: Vec::new(),
+        visible_within_s: None,
         labels: BTreeMap::new(),
         submitter: "benchmark".into(),
     }

@@ -1,6 +1,6 @@
 //! Lets an event happen to a job, with all that follows from it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::app::{AppError, readable_batch, readable_job};
 use crate::domain::dependencies::{Readiness, readiness};
@@ -27,6 +27,11 @@ pub(super) fn advance(
     let is_back = matches!(job.progress.state.kind(), StateKind::Queued | StateKind::Backoff);
     if is_back && job.spec.deadline.is_some_and(|deadline| deadline <= now) {
         job = apply(tx, now, dispatcher, job, &JobEvent::DeadlinePassed)?;
+    }
+    if matches!(job.progress.state, JobState::Distributing { until: None, .. }) {
+        let within = SignedDuration::from_secs(job.spec.visible_within_s().into());
+        let until = now.checked_add(within).unwrap_or(Timestamp::MAX);
+        job = apply(tx, now, dispatcher, job, &JobEvent::Distributing { since: now, until })?;
     }
     if job.progress.state.is_final() {
         release_dependents(tx, now, dispatcher, job.seq)?;

@@ -29,6 +29,17 @@ impl Engine {
                         "wait for its end; submit another job to undo what it did",
                     ));
                 }
+                JobState::Distributing { revision, unchanged, .. } => {
+                    let message = match unchanged {
+                        false => format!("job {id} ({name:?}) is published as revision {revision}"),
+                        true => format!("job {id} ({name:?}) had nothing to publish and only waits for its URLs"),
+                    };
+                    return Err(AppError::conflict(
+                        "already_published",
+                        message,
+                        "it ends when its URLs serve that revision or its time is over; to undo it: conveyor revert",
+                    ));
+                }
                 state if state.is_final() => {
                     let message = format!("job {id} ({name:?}) has ended: {}", state.kind());
                     return Err(AppError::conflict("already_ended", message, "nothing is left to cancel"));

@@ -33,6 +33,7 @@ mod submit;
 mod tests;
 mod tick;
 mod tokens;
+mod visible;
 mod workers;
 
 use std::collections::{BTreeSet, HashMap};
@@ -50,6 +51,7 @@ use crate::domain::job::event::JobEvent;
 use crate::domain::job::state::JobState;
 use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
+use crate::domain::visible::VisibleUrls;
 use crate::planted::{self, Bug};
 use crate::store::blobs::BlobStore;
 use crate::store::logs::LogStore;
@@ -68,6 +70,8 @@ pub use retention::{Pruned, Round};
 pub use rules::{Load, Rules};
 use tokens::Keyring;
 pub use tokens::{Caller, Denied};
+use visible::Distribution;
+pub use visible::{Answers, Awaited};
 
 /// What can be set about the engine.
 #[derive(Debug, Clone)]
@@ -84,6 +88,8 @@ pub struct Settings {
     pub batches: BatchLimits,
     /// Whether a job's submitter is the name of the token that submitted it, whatever the job says.
     pub submitter_is_owner: bool,
+    /// The URLs that jobs may have asked for their revision.
+    pub visible_urls: VisibleUrls,
 }
 
 impl Default for Settings {
@@ -95,6 +101,7 @@ impl Default for Settings {
             recovery_limit: Duration::from_secs(3600),
             batches: BatchLimits::default(),
             submitter_is_owner: false,
+            visible_urls: VisibleUrls::default(),
         }
     }
 }
@@ -131,6 +138,8 @@ struct Live {
     claims: HashMap<BatchId, Duration>,
     /// What the worker of a claim said last of its progress; goes with the claim.
     progress: HashMap<BatchId, Reported>,
+    /// The jobs that wait for their URLs.
+    distributing: HashMap<JobId, Distribution>,
     /// When each offer is made anew unless it is claimed.
     offers: HashMap<BatchId, Duration>,
     /// When a lost batch was first found unreadable.
@@ -172,6 +181,7 @@ impl Engine {
             batches: settings.batches,
             recovery_limit: settings.recovery_limit,
             submitter_is_owner: settings.submitter_is_owner,
+            visible_urls: settings.visible_urls.clone(),
         };
         let fleets = watch::Sender::new(rabbitmq::fleets(&rules.repositories));
         let engine = Self {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::app::Engine;
+use crate::app::visible::Distribution;
 use crate::domain::ids::{BatchId, JobId, SubmissionId};
 use crate::domain::job::state::JobState;
 use crate::domain::progress::{JobProgress, ProgressReport, ProgressView};
@@ -56,17 +57,18 @@ impl Engine {
     /// The progress that changed after number `after`, of one job, one submission or all, in the order of the changes.
     pub fn progress(&self, job: Option<JobId>, submission: Option<SubmissionId>, after: u64) -> Vec<JobProgress> {
         let live = self.live();
-        let mut changed: Vec<&Reported> = live.progress.values().filter(|reported| reported.number > after).collect();
-        changed.sort_unstable_by_key(|reported| reported.number);
-        let of = |reported: &Reported| {
-            let progress = reported.view;
+        let running =
+            live.progress.values().map(|reported| (reported.number, reported.view, reported.members.as_slice()));
+        let distributing = live.distributing.values().filter_map(Distribution::reported);
+        let mut changed: Vec<_> = running.chain(distributing).filter(|(number, ..)| *number > after).collect();
+        changed.sort_unstable_by_key(|(number, ..)| *number);
+        let of = |(_, progress, members): (u64, ProgressView, &[Member])| {
             let wanted = |member: &&Member| {
                 job.is_none_or(|job| job == member.job_id)
                     && submission.is_none_or(|submission| submission == member.submission)
             };
-            let members = reported.members.iter().filter(wanted);
             let with_job = |member: &Member| JobProgress { job_id: member.job_id, attempt: member.attempt, progress };
-            members.map(with_job).collect::<Vec<_>>()
+            members.iter().filter(wanted).map(with_job).collect::<Vec<_>>()
         };
         changed.into_iter().flat_map(of).collect()
     }
@@ -76,8 +78,14 @@ impl Engine {
         let live = self.live();
         for job in jobs {
             // An attempt is known by its batch: what was said of an earlier one is not shown.
-            if let JobState::Running { batch, .. } = &job.status {
-                job.progress = live.progress.get(batch).map(|reported| reported.view);
+            match &job.status {
+                JobState::Running { batch, .. } => {
+                    job.progress = live.progress.get(batch).map(|reported| reported.view);
+                }
+                JobState::Distributing { .. } => {
+                    job.progress = live.distributing.get(&job.job_id).and_then(Distribution::progress);
+                }
+                _ => {}
             }
         }
     }

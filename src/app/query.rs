@@ -34,6 +34,7 @@ impl Engine {
         };
         let mut job = self.store.read(read).await?;
         self.add_progress(std::slice::from_mut(&mut job));
+        self.add_replicas(&mut job);
         Ok(job)
     }
 

@@ -51,14 +51,13 @@ pub(super) fn view(
     name: &RepositoryName,
     now: Timestamp,
 ) -> Result<RepositoryView, AppError> {
-    let last_success = db.last_published(name)?.and_then(|job| match job.progress.state {
-        JobState::Succeeded { revision, root_hash, .. } => {
-            Some(LastSuccess { job_id: job.spec.id, revision, root_hash, at: job.updated_at })
-        }
-        _ => None,
+    let last_success = db.last_published(name)?.and_then(|job| {
+        let (revision, root_hash) = job.progress.state.published()?;
+        let root_hash = root_hash.to_owned();
+        Some(LastSuccess { job_id: job.spec.id, revision, root_hash, at: job.updated_at })
     });
     let last_failure = db.last_failed(name)?.and_then(|job| match job.progress.state {
-        JobState::Failed { failure } => {
+        JobState::Failed { failure, .. } => {
             Some(LastFailure { job_id: job.spec.id, code: failure.code, message: failure.message, at: job.updated_at })
         }
         _ => None,
@@ -107,6 +106,8 @@ fn bare(dispatcher: &Dispatcher, name: &RepositoryName, stored: &[StoredHold], n
         fleet: rules.fleet,
         gateway: rules.gateway,
         batch_root: rules.batch_root,
+        // A directory is none that others could ask.
+        url: rules.url.and_then(|url| url.parse().ok()).filter(|url: &url::Url| matches!(url.scheme(), "http" | "https")),
         batches: Vec::new(),
         jobs: BTreeMap::<StateKind, u64>::new(),
         last_success: None,

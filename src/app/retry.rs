@@ -12,13 +12,16 @@ use crate::domain::job::event::JobEvent;
 use crate::domain::job::spec::Source;
 use crate::domain::job::state::{JobState, StateKind};
 use crate::domain::protocol::JobView;
+use crate::planted::{self, Bug};
 use crate::store::Tx;
 
 impl Engine {
     /// Revives a job and, where asked, all that was skipped because of it.
     pub async fn retry(&self, id: JobId, with_dependents: bool) -> Result<JobView, AppError> {
-        let spec = self.store.read(move |db| Ok::<_, AppError>(job_or_not_found(db, id)?.spec)).await?;
-        if let (Some(Source::Blob { digest }), Some(blobs)) = (spec.publish().payload.source(), &self.blobs)
+        let job = self.store.read(move |db| Ok::<_, AppError>(job_or_not_found(db, id)?)).await?;
+        let (spec, needs_payload) = (job.spec, !is_published(&job.progress.state));
+        if needs_payload
+            && let (Some(Source::Blob { digest }), Some(blobs)) = (spec.publish().payload.source(), &self.blobs)
             && blobs.keep(*digest).await?.is_none()
         {
             let message = format!("the payload of job {id} ({:?}), blob {digest}, is no longer kept", spec.name);
@@ -43,7 +46,11 @@ impl Engine {
     }
 }
 
-fn revive(tx: &mut Tx<'_>, now: Timestamp, dispatcher: &Dispatcher, job: Job) -> Result<Job, AppError> {
+fn is_published(state: &JobState) -> bool {
+    matches!(state, JobState::Failed { published: Some(_), .. })
+}
+
+fn revive(tx: &mut Tx<'_>, now: Timestamp, dispatcher: &Dispatcher, mut job: Job) -> Result<Job, AppError> {
     let (id, name) = (job.id(), job.spec.name.clone());
     if !matches!(job.progress.state, JobState::Failed { .. } | JobState::Cancelled | JobState::Skipped { .. }) {
         let message = format!(
@@ -51,6 +58,15 @@ fn revive(tx: &mut Tx<'_>, now: Timestamp, dispatcher: &Dispatcher, job: Job) ->
             job.progress.state.kind()
         );
         return Err(AppError::conflict("not_retryable", message, "submit it under a new id to run it once more"));
+    }
+    if planted::is(Bug::RetriesPublished)
+        && let JobState::Failed { published, .. } = &mut job.progress.state
+    {
+        *published = None;
+    }
+    if is_published(&job.progress.state) {
+        // It only waits for its URLs once more, whatever became of what it depends on.
+        return advance(tx, now, dispatcher, job, &JobEvent::Retried { waiting: false });
     }
     let waiting = match readiness(tx.dependencies(job.seq)?) {
         Readiness::Met => false,

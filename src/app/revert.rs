@@ -34,8 +34,8 @@ fn reverting(db: &Db<'_>, id: JobId, request: RevertRequest) -> Result<JobSpec, 
     let job = job_or_not_found(db, id)?;
     let refuse = |code, message: String, hint| Err(AppError::conflict(code, message, hint));
     match &job.progress.state {
-        JobState::Succeeded { unchanged: false, .. } => {}
-        JobState::Succeeded { .. } => {
+        state if state.published().is_some() => {}
+        JobState::Succeeded { .. } | JobState::Distributing { .. } | JobState::Failed { published: Some(_), .. } => {
             return refuse(
                 "nothing_published",
                 format!("job {id} changed nothing: no revision was made for it"),
@@ -78,6 +78,8 @@ fn reverting(db: &Db<'_>, id: JobId, request: RevertRequest) -> Result<JobSpec, 
         timeout_s: job.spec.timeout_s,
         alone: false,
         deadline: None,
+        visible_at: Vec::new(),
+        visible_within_s: None,
         labels: BTreeMap::from([("reverts".to_owned(), id.to_string())]),
         submitter: request.submitter,
     })

@@ -11,6 +11,7 @@ use crate::domain::fleet::Repositories;
 use crate::domain::job::state::StateKind;
 use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
+use crate::domain::visible::VisibleUrls;
 use crate::store::StoreError;
 
 /// What jobs are accepted for and how they are put together. What is accepted already is never lost by a change: jobs of a
@@ -25,6 +26,8 @@ pub struct Rules {
     pub recovery_limit: Duration,
     /// Whether a job's submitter is the name of the token that submitted it, whatever the job says.
     pub submitter_is_owner: bool,
+    /// The URLs that jobs may have asked for their revision.
+    pub visible_urls: VisibleUrls,
 }
 
 /// How much there is to do.

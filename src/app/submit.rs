@@ -86,7 +86,7 @@ impl Engine {
         Ok(reply)
     }
 
-    /// Checks that the repository is served here and that the blob is here; its size in bytes, 0 where there is none.
+    /// Checks that the repository is served here, that its URLs may be asked, and that the blob is here; its size in bytes, 0 where there is none.
     async fn check_references(&self, spec: &JobSpec) -> Result<u64, AppError> {
         let publish = spec.publish();
         if !self.repositories().contains_key(&publish.repository) {
@@ -96,6 +96,15 @@ impl Engine {
                 "unknown_repository",
                 message,
                 "check the name; an operator adds repositories in the server's configuration",
+            ));
+        }
+        let rules = self.dispatcher.rules();
+        if let Some(url) = spec.visible_at.iter().find(|url| !rules.visible_urls.allows(url)) {
+            let message = format!("job {} ({:?}): this server does not ask {url} what it serves", spec.id, spec.name);
+            return Err(AppError::invalid(
+                "url_not_allowed",
+                message,
+                "an operator names the URLs that jobs may wait for: [server] visible_urls; conveyor wait-revision asks from here",
             ));
         }
         let (Some(Source::Blob { digest }), Some(blobs)) = (publish.payload.source(), &self.blobs) else {
@@ -157,6 +166,7 @@ fn accept(
         waiting: readiness != Readiness::Met,
         needs_approval: false,
         dry_run: spec.publish().dry_run,
+        distributed: !spec.visible_at.is_empty(),
     };
     if readiness == Readiness::Met {
         new.rank = dispatcher.rank(spec);

@@ -39,6 +39,14 @@ pub(super) fn remark(job: &JobStanding) -> String {
         }
         JobState::Recovering { node, .. } => format!("waits for node {node}, whose worker was lost"),
         JobState::NeedsOperator { node, reason, .. } => format!("needs an operator (was on {node}): {reason}"),
+        JobState::Distributing { revision, unchanged, until, .. } => {
+            let what = if *unchanged { "nothing was to be published" } else { "published" };
+            let seen = job
+                .progress
+                .map_or_else(|| format!("replicas do not serve revision {revision} yet"), |seen| seen.to_string());
+            let until = until.map(|until| format!(", until {until}")).unwrap_or_default();
+            format!("{what}; {seen}{until}")
+        }
         JobState::Succeeded { revision, root_hash, unchanged: true } => {
             format!("nothing was published; the repository is at revision {revision} ({root_hash})")
         }
@@ -46,7 +54,7 @@ pub(super) fn remark(job: &JobStanding) -> String {
             format!("revision {revision}, as an operator said")
         }
         JobState::Succeeded { revision, root_hash, .. } => format!("revision {revision} ({root_hash})"),
-        JobState::Failed { failure } => failure.message.clone(),
+        JobState::Failed { failure, .. } => failure.message.clone(),
         JobState::Skipped { dependency } => format!("because of job {dependency}"),
     }
 }
@@ -70,11 +78,21 @@ pub(super) fn line(job: &JobStanding) -> Map<String, Value> {
             line.insert("revision".into(), json!(revision));
             line.insert("root_hash".into(), json!(root_hash));
         }
-        JobState::Failed { failure } => {
+        JobState::Failed { failure, published } => {
+            if let Some(published) = published {
+                line.insert("published".into(), json!(!published.unchanged));
+                line.insert("revision".into(), json!(published.revision));
+                line.insert("root_hash".into(), json!(published.root_hash));
+            }
             line.insert("error".into(), json!(failure.message));
             line.insert("error_code".into(), json!(failure.code));
         }
-        _ => {
+        status => {
+            if let JobState::Distributing { revision, root_hash, unchanged, .. } = status {
+                line.insert("published".into(), json!(!unchanged));
+                line.insert("revision".into(), json!(revision));
+                line.insert("root_hash".into(), json!(root_hash));
+            }
             let remark = remark(job);
             if !remark.is_empty() {
                 line.insert("remark".into(), json!(remark));

@@ -13,6 +13,7 @@ mod check_db;
 mod completions;
 mod context;
 mod dev;
+mod distributing;
 mod ended;
 mod gateway;
 mod list;
@@ -36,6 +37,7 @@ mod supervision;
 mod token;
 mod token_lists;
 mod upload;
+mod wait_revision;
 mod worker;
 mod worker_check;
 mod worker_control;
@@ -69,7 +71,7 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Environment: CONVEYOR_URL, CONVEYOR_TOKEN, CONVEYOR_TOKEN_FILE, CONVEYOR_CONFIG, NO_COLOR
-Exit codes: 0 done, 1 the job or command failed, 2 wrong usage, 69 server unreachable, 75 nothing came (worker --once), 78 bad configuration";
+Exit codes: 0 done, 1 the job or command failed, 2 wrong usage, 69 server unreachable, 75 nothing came (worker --once) or not in time (wait-revision), 78 bad configuration";
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
@@ -149,6 +151,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Put a backup back where there is no state
     Restore(backup::RestoreArgs),
+    /// Wait until replicas serve a revision
+    WaitRevision(wait_revision::WaitRevisionArgs),
     /// Say whether the server's state is sound
     CheckDb(check_db::CheckDbArgs),
     /// Look at RabbitMQ and make it ready
@@ -222,6 +226,7 @@ pub async fn run(cli: Cli, inherited: Inherited) -> anyhow::Result<ExitCode> {
         Command::Repository(command) => repository::run(command, &context).await,
         Command::Backup(args) => backup::run(args, &context).await,
         Command::Restore(args) => backup::run_restore(args, &context).await,
+        Command::WaitRevision(args) => wait_revision::run(args, &context).await,
         Command::CheckDb(args) => check_db::run(args, &context).await,
         Command::Broker(command) => broker::run(command, &context).await,
         Command::CheckConfig(args) => check_config::run(args, &context),

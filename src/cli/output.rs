@@ -112,7 +112,7 @@ fn color_of(state: StateKind) -> comfy_table::Color {
         StateKind::Failed | StateKind::NeedsOperator => C::Red,
         StateKind::Cancelled | StateKind::Skipped => C::DarkGrey,
         StateKind::Backoff | StateKind::Recovering | StateKind::AwaitingApproval => C::Yellow,
-        StateKind::Offered | StateKind::Running => C::Cyan,
+        StateKind::Offered | StateKind::Running | StateKind::Distributing => C::Cyan,
         StateKind::Waiting | StateKind::Queued => C::Reset,
     }
 }

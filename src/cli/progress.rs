@@ -79,8 +79,10 @@ impl Lines {
 
     fn show_progress(&mut self, of: &JobProgress) {
         // One may come late, and says nothing of a job that stands elsewhere now.
-        if let (Some(line), Some(StateKind::Running)) = (self.bars.get(&of.job_id), self.states.get(&of.job_id)) {
-            line.say(StateKind::Running, &of.progress.to_string());
+        if let (Some(line), Some(state @ (StateKind::Running | StateKind::Distributing))) =
+            (self.bars.get(&of.job_id), self.states.get(&of.job_id))
+        {
+            line.say(*state, &of.progress.to_string());
         }
     }
 }

@@ -67,6 +67,7 @@ struct Leader {
     router: axum::Router,
     lists: TokenLists,
     broker: Option<crate::broker::rabbitmq::Settings>,
+    keys_dir: PathBuf,
     retention: watch::Receiver<Retention>,
     /// Other token lists that are to be watched.
     other_lists: OtherLists,
@@ -184,6 +185,7 @@ impl Candidate {
             recovery_limit: config.recovery_limit,
             batches: config.batches,
             submitter_is_owner: config.submitter_is_owner,
+            visible_urls: config.visible_urls,
             ..Settings::default()
         };
         let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
@@ -221,6 +223,7 @@ impl Candidate {
             router: http::router(state),
             lists,
             broker: config.broker.as_ref().map(super::broker::settings),
+            keys_dir: config.keys_dir,
             retention,
             other_lists,
             phase: self.phase,
@@ -243,6 +246,7 @@ impl Leader {
         tasks.spawn(tick(Arc::clone(&engine)));
         tasks.spawn(self.lists.watch(Arc::clone(&engine), self.other_lists));
         tasks.spawn(prune(Arc::clone(&engine), self.retention));
+        tasks.spawn(super::distributing::drive(Arc::clone(&engine), self.keys_dir));
         // The sockets are bound, and what comes there is taken from the next line on.
         self.phase.send_replace(Phase::Leading(self.leading));
         let served = serving.await;

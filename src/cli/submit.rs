@@ -49,7 +49,7 @@ pub(super) struct SubmitArgs {
     #[arg(short, long)]
     payload: Option<String>,
     /// File with one job or an array of jobs as JSON; - is standard input
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["args", "repo", "lease_path", "job_name", "checksum", "deps", "priority", "attempts", "timeout", "alone", "publish_anyway", "dry_run", "deadline", "labels", "id"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["args", "repo", "lease_path", "job_name", "checksum", "deps", "priority", "attempts", "timeout", "alone", "publish_anyway", "dry_run", "deadline", "visible_at", "visible_within", "labels", "id"])]
     spec: Option<PathBuf>,
     /// Arguments of the script
     #[arg(value_name = "ARG")]
@@ -84,6 +84,12 @@ pub(super) struct SubmitArgs {
     /// Give up what is not permitted to publish by then: a time such as 2026-12-24T18:00:00Z, or a span such as 90m or 2h30m
     #[arg(long, value_name = "TIME|SPAN", value_parser = moment)]
     deadline: Option<Timestamp>,
+    /// Succeed only once this base of the repository serves the job's revision, such as http://HOST/cvmfs/NAME; may be repeated
+    #[arg(long, value_name = "URL")]
+    visible_at: Vec<url::Url>,
+    /// How long to wait for that [default: 3600]
+    #[arg(long, value_name = "SECONDS", requires = "visible_at")]
+    visible_within: Option<u32>,
     /// Word to find the job by; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
@@ -155,6 +161,8 @@ impl SubmitArgs {
             timeout_s: self.timeout,
             alone: self.alone,
             deadline: self.deadline,
+            visible_at: self.visible_at.clone(),
+            visible_within_s: self.visible_within,
             labels: self.labels.iter().cloned().collect(),
             submitter: spec_file::submitter(),
         };

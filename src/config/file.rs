@@ -55,6 +55,8 @@ pub(super) struct ServerTable {
     pub(super) claim_expiry_s: Setting<u32>,
     pub(super) recovery_limit_s: Setting<u32>,
     pub(super) max_blob_bytes: Setting<u64>,
+    pub(super) visible_urls: Vec<String>,
+    pub(super) keys_dir: Setting<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

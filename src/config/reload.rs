@@ -20,6 +20,7 @@ impl Config {
             ("[server] listen", before.listen != now.listen),
             ("[server] state_dir", before.state_dir != now.state_dir),
             ("[server] claim_expiry_s", before.claim_expiry != now.claim_expiry),
+            ("[server] keys_dir", before.keys_dir != now.keys_dir),
             ("[broker]", before.broker != now.broker),
             ("[notify]; url, path, watch_s or notifiers of a repository", before.notify != now.notify),
         ]);
@@ -57,6 +58,7 @@ impl ServerConfig {
         self.submitter_is_owner = now.submitter_is_owner;
         self.anonymous_read = now.anonymous_read;
         self.recovery_limit = now.recovery_limit;
+        self.visible_urls = now.visible_urls;
         self.max_blob_bytes = now.max_blob_bytes;
         self.retention = now.retention;
         self.batches = now.batches;

@@ -13,8 +13,11 @@ use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
 use crate::domain::retention::Retention;
 use crate::domain::token::Token;
+use crate::domain::visible::VisibleUrls;
 
 const DEFAULT_PORT: u16 = 8080;
+/// Where public keys of repositories are looked for.
+pub const DEFAULT_KEYS_DIR: &str = "/etc/cvmfs/keys";
 const DEFAULT_MAX_BLOB_BYTES: u64 = 64 << 30;
 const DEFAULT_SLOTS: u32 = 4;
 const DEFAULT_SERVER_STATE: &str = "/var/lib/conveyor";
@@ -82,6 +85,10 @@ pub struct ServerConfig {
     pub broker: Option<BrokerConfig>,
     /// Notifications.
     pub notify: NotifyConfig,
+    /// The URLs that jobs may have asked for their revision.
+    pub visible_urls: VisibleUrls,
+    /// Where the public keys of repositories are, by which answers are verified.
+    pub keys_dir: PathBuf,
 }
 
 /// Flags of `conveyor worker`.
@@ -220,6 +227,9 @@ impl Config {
             repositories: self.repositories()?,
             broker: self.broker()?,
             notify: self.notify()?,
+            visible_urls: VisibleUrls::parse(&file.visible_urls)
+                .map_err(|why| ConfigError::Value { key: "[server] visible_urls".into(), why })?,
+            keys_dir: file.keys_dir.get().cloned().unwrap_or_else(|| DEFAULT_KEYS_DIR.into()),
         })
     }
 
@@ -345,7 +355,7 @@ impl Config {
     pub fn repository_dirs(&self) -> (PathBuf, PathBuf) {
         let path = |setting: &Setting<PathBuf>, default: &str| setting.get().cloned().unwrap_or_else(|| default.into());
         let file = &self.file.worker;
-        (path(&file.repositories_dir, "/srv/cvmfs"), path(&file.keys_dir, "/etc/cvmfs/keys"))
+        (path(&file.repositories_dir, "/srv/cvmfs"), path(&file.keys_dir, DEFAULT_KEYS_DIR))
     }
 
     /// The repositories; where a broker is, their fleets are parts of queues' names.

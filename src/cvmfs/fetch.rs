@@ -1,7 +1,8 @@
 //! Where a repository's files come from.
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use super::Error;
@@ -39,6 +40,16 @@ impl Fetch for LocalDir {
 
     fn exists(&self, path: &str) -> io::Result<bool> {
         self.0.join(path).try_exists()
+    }
+}
+
+/// Files that were fetched already, by their paths.
+#[derive(Debug, Clone, Default)]
+pub struct Fetched(pub HashMap<String, Vec<u8>>);
+
+impl Fetch for Fetched {
+    fn fetch(&self, path: &str) -> io::Result<Option<Box<dyn Read + Send>>> {
+        Ok(self.0.get(path).map(|bytes| Box::new(Cursor::new(bytes.clone())) as Box<dyn Read + Send>))
     }
 }
 

@@ -25,4 +25,5 @@ pub mod standing;
 mod tests;
 pub mod token;
 pub mod tree;
+pub mod visible;
 pub mod worker;

@@ -17,6 +17,8 @@ pub enum Step {
     Fetching,
     /// Putting files into the repository's transaction.
     Staging,
+    /// Published: waiting for the job's URLs to serve its revision.
+    Distributing,
 }
 
 /// How far a worker has come with a batch, as it reports it.
@@ -43,6 +45,20 @@ pub struct ProgressView {
     /// Bytes a second between the last two reports; absent after the first of a step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_s: Option<u64>,
+    /// How many of the job's URLs serve its revision; only of the step `distributing`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<Replicas>,
+}
+
+/// How many of a job's URLs serve its revision, or a newer one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Replicas {
+    /// The revision.
+    pub revision: u64,
+    /// Those that serve it.
+    pub serving: u32,
+    /// All of them.
+    pub of: u32,
 }
 
 /// An event of type `progress`: how far a job has come.
@@ -70,13 +86,32 @@ impl ProgressView {
             }
         };
         let bytes_per_s = before.and_then(rate);
-        Self { step: report.step, files: report.files, bytes: report.bytes, bytes_per_s }
+        Self { step: report.step, files: report.files, bytes: report.bytes, bytes_per_s, replicas: None }
+    }
+}
+
+impl From<Replicas> for ProgressView {
+    fn from(replicas: Replicas) -> Self {
+        Self { step: Step::Distributing, files: 0, bytes: 0, bytes_per_s: None, replicas: Some(replicas) }
+    }
+}
+
+impl fmt::Display for Replicas {
+    /// For people, such as `2 of 3 replicas serve revision 17`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { revision, serving, of } = self;
+        let (replicas, serve) =
+            (if *of == 1 { "replica" } else { "replicas" }, if *serving == 1 { "serves" } else { "serve" });
+        write!(f, "{serving} of {of} {replicas} {serve} revision {revision}")
     }
 }
 
 impl fmt::Display for ProgressView {
     /// For people, such as `staged 12 files, 3.4 MiB, 1.1 MiB/s`; empty where nothing is done yet.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(replicas) = self.replicas {
+            return replicas.fmt(f);
+        }
         if (self.files, self.bytes) == (0, 0) {
             return Ok(());
         }
@@ -84,6 +119,7 @@ impl fmt::Display for ProgressView {
             Step::Fetching => write!(f, "fetched {}", Size(self.bytes))?,
             Step::Staging if self.files == 1 => write!(f, "staged 1 file, {}", Size(self.bytes))?,
             Step::Staging => write!(f, "staged {} files, {}", self.files, Size(self.bytes))?,
+            Step::Distributing => return Ok(()),
         }
         match self.bytes_per_s {
             Some(rate) if rate > 0 => write!(f, ", {}/s", Size(rate)),

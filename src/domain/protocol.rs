@@ -18,6 +18,7 @@ use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::outcome::{Finding, JobOutcome};
 use crate::domain::progress::{ProgressReport, ProgressView};
 use crate::domain::signed::SignedManifest;
+use crate::domain::visible::ReplicaView;
 use crate::domain::worker::WorkerAbout;
 
 /// One job, as everyone may see it.
@@ -52,6 +53,9 @@ pub struct JobView {
     /// is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unclear: Option<Unclear>,
+    /// What its URLs serve; only of a job that is distributing, and only where one job is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<ReplicaView>,
     /// The request it came in.
     pub submission_id: SubmissionId,
     /// Name of the token that submitted it, which may also cancel and retry it; absent for jobs older than tokens' names.
@@ -145,6 +149,7 @@ impl From<Job> for JobView {
             ahead: None,
             held: Vec::new(),
             unclear: None,
+            replicas: Vec::new(),
             submission_id: job.submission,
             owner: job.owner,
             created_at: job.created_at,

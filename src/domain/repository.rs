@@ -25,6 +25,10 @@ pub struct RepositoryView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub batch_root: Option<LeasePath>,
+    /// Where its stratum 0 is served, as far as the server was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub url: Option<url::Url>,
     /// Why nothing of it is offered; nothing keeps it from that without.
     pub holds: Vec<Hold>,
     /// The nodes whose workers serve it now.

@@ -176,6 +176,10 @@ fn settle(connection: &Connection, backup: &Backup, now: Timestamp, go_on: bool)
     let (mut held_back, mut recovering) = (0, 0);
     for id in tx.unfinished()? {
         let Some(mut job) = tx.job(id)? else { continue };
+        // It is published, and its URLs are asked anew.
+        if matches!(job.progress.state, JobState::Distributing { .. }) {
+            continue;
+        }
         if let JobState::Running { node, .. } = &job.progress.state {
             let lost = JobEvent::WorkerLost { node: node.clone() };
             job = tx.apply(now, job, &lost)?;

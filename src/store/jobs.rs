@@ -169,6 +169,18 @@ impl Db<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// The jobs that wait for their URLs, oldest first, at most `limit`.
+    pub fn distributing(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let sql = format!("SELECT {JOB_COLUMNS} FROM jobs WHERE state = 'distributing' ORDER BY seq LIMIT ?1");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([limit])?;
+        let mut jobs = Vec::new();
+        while let Some(row) = rows.next()? {
+            jobs.extend(self.readable(job_from_row(row))?);
+        }
+        Ok(jobs)
+    }
+
     /// The jobs that no worker has and whose deadline is over.
     pub fn past_deadline(&self, now: Timestamp, limit: usize) -> Result<Vec<JobId>, StoreError> {
         let mut statement = self.connection.prepare_cached(

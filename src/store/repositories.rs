@@ -76,7 +76,7 @@ impl Db<'_> {
     pub fn count_open(&self) -> Result<BTreeMap<String, BTreeMap<StateKind, u64>>, StoreError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT repository, state, count(*) FROM jobs WHERE state IN
-             ('waiting', 'awaiting_approval', 'queued', 'backoff', 'offered', 'running', 'recovering', 'needs_operator')
+             ('waiting', 'awaiting_approval', 'queued', 'backoff', 'offered', 'running', 'recovering', 'needs_operator', 'distributing')
              GROUP BY repository, state",
         )?;
         let mut rows = statement.query([])?;
@@ -89,11 +89,13 @@ impl Db<'_> {
         Ok(counts)
     }
 
-    /// The newest job of a repository that was published, among the last thousand that succeeded.
+    /// The newest job of a repository that was published, among the last thousand that succeeded and the last thousand that
+    /// wait for their URLs.
     pub fn last_published(&self, repository: &RepositoryName) -> Result<Option<Job>, StoreError> {
-        self.newest(repository, StateKind::Succeeded, |state| {
-            matches!(state, JobState::Succeeded { unchanged: false, .. })
-        })
+        let is_published = |state: &JobState| state.published().is_some();
+        let ended = self.newest(repository, StateKind::Succeeded, is_published)?;
+        let waiting = self.newest(repository, StateKind::Distributing, is_published)?;
+        Ok(ended.into_iter().chain(waiting).max_by_key(|job| job.seq))
     }
 
     /// The newest job of a repository that has failed.
@@ -107,8 +109,8 @@ impl Db<'_> {
         kind: StateKind,
         wanted: impl Fn(&JobState) -> bool,
     ) -> Result<Option<Job>, StoreError> {
-        // Failures are rare, so that the index by repository would be read through to find one.
-        let index = if kind == StateKind::Failed { "jobs_state" } else { "jobs_repository" };
+        // The others are rare, so that the index by repository would be read through to find one.
+        let index = if kind != StateKind::Succeeded { "jobs_state" } else { "jobs_repository" };
         let mut statement = self.connection.prepare_cached(&format!(
             "SELECT {JOB_COLUMNS} FROM jobs INDEXED BY {index} WHERE repository = ?1 AND state = ?2 ORDER BY seq DESC LIMIT ?3"
         ))?;

@@ -76,7 +76,8 @@ impl Entry {
         let (step, counted) = match &self.step {
             None => ("claimed", None),
             Some((Step::Fetching, counted)) => ("fetching", Some(counted)),
-            Some((Step::Staging, counted)) => ("staging", Some(counted)),
+            // What comes after the publish is the server's business.
+            Some((Step::Staging | Step::Distributing, counted)) => ("staging", Some(counted)),
         };
         BatchStatus {
             id,

@@ -31,5 +31,6 @@ mod tidy;
 mod trees;
 mod unchanged;
 mod units;
+mod visible;
 mod waiting;
 mod workers;

@@ -304,7 +304,7 @@ async fn a_deadline_ends_what_waits_and_refuses_what_runs_too_long() {
     let states = rig.states(&[jobs[0].id, jobs[1].id, behind[0].id]).await;
     assert_eq!(states, [StateKind::Failed, StateKind::Failed, StateKind::Skipped]);
     let status = rig.engine.job(jobs[1].id).await.unwrap().status;
-    assert!(matches!(status, JobState::Failed { failure } if failure.code == "deadline_passed"));
+    assert!(matches!(status, JobState::Failed { failure, .. } if failure.code == "deadline_passed"));
     assert!(rig.offers(1).await.is_empty());
     rig.assert_sound().await;
 }

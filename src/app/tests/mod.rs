@@ -10,6 +10,7 @@ mod holds;
 mod resolve;
 mod retention;
 mod unchanged;
+mod visible;
 mod workers;
 
 use std::sync::Arc;

@@ -80,7 +80,7 @@ async fn a_job_that_is_given_up_has_failed_and_can_be_retried() {
     let rig = Rig::new().await;
     let held = rig.unclear(false).await;
     let job = say(&rig, held.job, held.batch, Verdict::GivenUp).await.unwrap();
-    assert!(matches!(&job.status, JobState::Failed { failure } if failure.code == "given_up"), "{:?}", job.status);
+    assert!(matches!(&job.status, JobState::Failed { failure, .. } if failure.code == "given_up"), "{:?}", job.status);
     rig.engine.retry(held.job, false).await.unwrap();
     rig.assert_sound().await;
 }

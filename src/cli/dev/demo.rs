@@ -86,6 +86,8 @@ fn spec(
         timeout_s: DEFAULT_TIMEOUT_S,
         alone: false,
         deadline: None,
+        visible_at: Vec::new(),
+        visible_within_s: None,
         labels: BTreeMap::from([("demo".into(), "yes".into())]),
         submitter: "conveyor dev --demo".into(),
     })
@@ -109,7 +111,7 @@ async fn tell(job: &JobView, client: &Client, context: &Context) -> anyhow::Resu
             let output = |name: &str| job.outputs.get(name).map_or("?", String::as_str);
             format!("revision {revision}, {} paths, published in {} ms", output("paths_changed"), output("publish_ms"))
         }
-        JobState::Failed { failure } => failure.message.clone(),
+        JobState::Failed { failure, .. } => failure.message.clone(),
         state => state.kind().to_string(),
     };
     context.output.line(&format!("{:<10} {:<28} {detail}", job.state.as_str(), job.name))?;

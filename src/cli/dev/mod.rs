@@ -26,6 +26,7 @@ use crate::domain::names::RepositoryName;
 use crate::domain::plan::BatchLimits;
 use crate::domain::retention::Retention;
 use crate::domain::token::Token;
+use crate::domain::visible::VisibleUrls;
 use crate::worker::{Halt, Handle};
 use place::Place;
 
@@ -83,6 +84,9 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
             open_publish: args.listen.ip().is_loopback(),
             ..NotifyConfig::default()
         },
+        // Who may submit here is who runs it.
+        visible_urls: VisibleUrls::all(),
+        keys_dir: place.keys_dir(),
     };
     let serving = serving::start(
         server,

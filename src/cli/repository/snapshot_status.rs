@@ -1,7 +1,6 @@
 //! `conveyor repository snapshot-status`.
 
 use std::collections::HashMap;
-use std::io::{self, Cursor, Read};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,7 +11,7 @@ use reqwest::StatusCode;
 use super::super::context::Context;
 use super::super::failure::tell;
 use super::{NamedArgs, now, time};
-use crate::cvmfs::fetch::{Fetch, LocalDir};
+use crate::cvmfs::fetch::{Fetch, Fetched, LocalDir};
 use crate::cvmfs::reader::Expiry;
 use crate::cvmfs::replica::{self, Moment, Replica};
 
@@ -81,18 +80,9 @@ async fn fetch(at: &str) -> anyhow::Result<Box<dyn Fetch>> {
             bytes.extend_from_slice(&more);
             anyhow::ensure!(bytes.len() as u64 <= replica::MAX_FILE, "cannot fetch {url}: it is too long");
         }
-        files.insert(name, bytes);
+        files.insert(name.to_owned(), bytes);
     }
     Ok(Box::new(Fetched(files)))
-}
-
-/// Files that were fetched already.
-struct Fetched(HashMap<&'static str, Vec<u8>>);
-
-impl Fetch for Fetched {
-    fn fetch(&self, path: &str) -> io::Result<Option<Box<dyn Read + Send>>> {
-        Ok(self.0.get(path).map(|bytes| Box::new(Cursor::new(bytes.clone())) as Box<dyn Read + Send>))
-    }
 }
 
 fn age(moment: &Moment, now: i64) -> Option<i64> {

@@ -95,6 +95,7 @@ impl Leading {
             batches: config.batches,
             recovery_limit: config.recovery_limit,
             submitter_is_owner: config.submitter_is_owner,
+            visible_urls: config.visible_urls.clone(),
         };
         if let Err(error) = self.engine.set_rules(rules).await {
             tracing::error!(

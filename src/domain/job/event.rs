@@ -23,6 +23,9 @@ pub enum JobEvent {
         /// It only shows what it would change, and is never permitted to publish.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         dry_run: bool,
+        /// It has succeeded only once the URLs that it names serve its revision.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        distributed: bool,
     },
     /// All that it depends on ended as it should.
     DependenciesMet,
@@ -82,6 +85,22 @@ pub enum JobEvent {
         /// What the job tells whoever comes after it.
         #[serde(default)]
         outputs: BTreeMap<String, String>,
+    },
+    /// From now on it waits for its URLs to serve its revision.
+    Distributing {
+        /// When that began.
+        #[schema(value_type = String, format = DateTime)]
+        since: Timestamp,
+        /// When it is given up.
+        #[schema(value_type = String, format = DateTime)]
+        until: Timestamp,
+    },
+    /// All of its URLs serve its revision, or a newer one.
+    Visible,
+    /// Some of its URLs did not serve its revision in time. It is published all the same.
+    NotVisible {
+        /// Which, and what they serve.
+        lacking: String,
     },
     /// This attempt came to nothing, for sure.
     AttemptFailed {

@@ -10,6 +10,7 @@ use crate::domain::digest::{Checksum, Sha256Digest};
 use crate::domain::ids::JobId;
 use crate::domain::names::{LeasePath, RepositoryName};
 use crate::domain::tree::EntryPath;
+use crate::domain::visible;
 
 /// What was asked, complete and unchangeable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -40,6 +41,14 @@ pub struct JobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline: Option<Timestamp>,
+    /// It has succeeded only once all of these serve its revision, or a newer one: bases of the repository such as
+    /// `http://stratum1.example.org/cvmfs/software.example.org`; at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub visible_at: Vec<url::Url>,
+    /// For how long that is waited for, in seconds, up to a week; an hour where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visible_within_s: Option<u32>,
     /// Free words to find jobs by; at most 32.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -52,6 +61,10 @@ pub struct JobSpec {
 pub const DEFAULT_ATTEMPTS: u32 = 4;
 /// Time limit of a job that does not say, in seconds.
 pub const DEFAULT_TIMEOUT_S: u32 = 7200;
+/// How long a job that does not say waits for its URLs, in seconds.
+pub const DEFAULT_VISIBLE_WITHIN_S: u32 = 3600;
+/// Most URLs that a job waits for.
+pub const MAX_VISIBLE_AT: usize = 16;
 /// Most jobs in one submission.
 pub const MAX_JOBS_PER_SUBMISSION: usize = 10_000;
 
@@ -222,6 +235,32 @@ impl JobSpec {
         self.alone || self.publish().dry_run || matches!(self.publish().payload, Payload::Revert { .. })
     }
 
+    /// For how long it is waited for that its URLs serve its revision, in seconds.
+    pub fn visible_within_s(&self) -> u32 {
+        self.visible_within_s.unwrap_or(DEFAULT_VISIBLE_WITHIN_S)
+    }
+
+    fn validate_visible(&self) -> Result<(), (&'static str, String)> {
+        let wrong = |field, why: &str| Err((field, why.to_owned()));
+        if self.visible_at.is_empty() && self.visible_within_s.is_some() {
+            return wrong("visible_within_s", "is about visible_at, which names no URL");
+        }
+        if !(1..=604_800).contains(&self.visible_within_s()) {
+            return wrong("visible_within_s", "must be between 1 and 604800 (a week)");
+        }
+        if self.visible_at.len() > MAX_VISIBLE_AT {
+            return Err(("visible_at", format!("must be at most {MAX_VISIBLE_AT} URLs")));
+        }
+        if !self.visible_at.is_empty() && self.publish().dry_run {
+            return wrong("dry_run", "publishes nothing, so visible_at contradicts it");
+        }
+        let distinct: BTreeSet<_> = self.visible_at.iter().map(url::Url::as_str).collect();
+        if distinct.len() < self.visible_at.len() {
+            return wrong("visible_at", "names the same URL twice");
+        }
+        self.visible_at.iter().try_for_each(|url| visible::check_url(url).map_err(|why| ("visible_at", why)))
+    }
+
     /// Checks what the types alone do not.
     pub fn validate(&self) -> Result<(), SpecError> {
         let check = |ok: bool, field: &'static str, why: &str| if ok { Ok(()) } else { Err((field, why.to_owned())) };
@@ -267,6 +306,7 @@ impl JobSpec {
                 "dry_run",
                 "publishes nothing, so publish_anyway contradicts it",
             )?;
+            self.validate_visible()?;
             publish.payload.validate(&publish.lease_path)
         };
         all().map_err(|(field, why)| SpecError {

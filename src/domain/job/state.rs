@@ -68,6 +68,24 @@ pub enum JobState {
         /// What is known.
         reason: String,
     },
+    /// Published, or nothing was to be published; not all of the URLs that it names serve that revision yet.
+    Distributing {
+        /// The revision that holds it, or that it was compared with.
+        revision: u64,
+        /// That revision's root catalog.
+        root_hash: String,
+        /// Nothing was to be published: no revision was made for it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unchanged: bool,
+        /// Since when it waits for them; absent only within the commit that begins it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>, format = DateTime)]
+        since: Option<Timestamp>,
+        /// When that is given up.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>, format = DateTime)]
+        until: Option<Timestamp>,
+    },
     /// Published, or nothing was to be published (its outputs say so).
     Succeeded {
         /// The revision that holds it, or that it was compared with.
@@ -82,6 +100,9 @@ pub enum JobState {
     Failed {
         /// Why the last attempt failed.
         failure: Failure,
+        /// What it came to all the same: its URLs did not serve that in time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        published: Option<Published>,
     },
     /// Stopped by somebody before it was published.
     Cancelled,
@@ -90,6 +111,18 @@ pub enum JobState {
         /// Which.
         dependency: JobId,
     },
+}
+
+/// What the publish of a job came to that waits for its URLs, or did in vain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Published {
+    /// The revision that holds it, or that it was compared with.
+    pub revision: u64,
+    /// That revision's root catalog.
+    pub root_hash: String,
+    /// Nothing was to be published: no revision was made for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchanged: bool,
 }
 
 /// The two halves of an attempt.
@@ -115,6 +148,7 @@ pub enum StateKind {
     Running,
     Recovering,
     NeedsOperator,
+    Distributing,
     Succeeded,
     Failed,
     Cancelled,
@@ -123,7 +157,7 @@ pub enum StateKind {
 
 impl StateKind {
     /// All of them, in the order of a job's life.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Waiting,
         Self::AwaitingApproval,
         Self::Queued,
@@ -132,6 +166,7 @@ impl StateKind {
         Self::Running,
         Self::Recovering,
         Self::NeedsOperator,
+        Self::Distributing,
         Self::Succeeded,
         Self::Failed,
         Self::Cancelled,
@@ -149,6 +184,7 @@ impl StateKind {
             Self::Running => "running",
             Self::Recovering => "recovering",
             Self::NeedsOperator => "needs_operator",
+            Self::Distributing => "distributing",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
@@ -185,6 +221,7 @@ impl JobState {
             Self::Running { .. } => StateKind::Running,
             Self::Recovering { .. } => StateKind::Recovering,
             Self::NeedsOperator { .. } => StateKind::NeedsOperator,
+            Self::Distributing { .. } => StateKind::Distributing,
             Self::Succeeded { .. } => StateKind::Succeeded,
             Self::Failed { .. } => StateKind::Failed,
             Self::Cancelled => StateKind::Cancelled,
@@ -195,6 +232,19 @@ impl JobState {
     /// Tells whether the job has ended.
     pub fn is_final(&self) -> bool {
         self.kind().is_final()
+    }
+
+    /// The revision that was made for the job and its root catalog, where there is one: also while its URLs do not serve it,
+    /// and where they did not in time.
+    pub fn published(&self) -> Option<(u64, &str)> {
+        match self {
+            Self::Succeeded { revision, root_hash, unchanged: false }
+            | Self::Distributing { revision, root_hash, unchanged: false, .. }
+            | Self::Failed { published: Some(Published { revision, root_hash, unchanged: false }), .. } => {
+                Some((*revision, root_hash))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -210,6 +260,9 @@ pub struct Progress {
     /// It only shows what it would change.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    /// It has succeeded only once the URLs that it names serve its revision.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub distributed: bool,
     /// Attempts since the last retry that failed through the job's own fault or its payload's.
     pub failures: u32,
     /// Attempts since the last retry whose worker was lost.
@@ -251,11 +304,12 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
 
     let Some(current) = progress else {
         return match event {
-            E::Submitted { waiting, needs_approval, dry_run } => Ok(Progress {
+            E::Submitted { waiting, needs_approval, dry_run, distributed } => Ok(Progress {
                 state: entry_state(*waiting, *needs_approval),
                 attempt: 0,
                 needs_approval: *needs_approval,
                 dry_run: *dry_run,
+                distributed: *distributed,
                 failures: 0,
                 interruptions: 0,
                 together: None,
@@ -319,7 +373,7 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
             let message =
                 "its deadline passed before it was permitted to publish; retrying it cannot help, submit it anew"
                     .into();
-            S::Failed { failure: Failure { code: "deadline_passed".into(), message } }
+            failed("deadline_passed", message)
         }
 
         // The end of an attempt. Success is believed in every state in which a publish may have happened.
@@ -328,13 +382,13 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
             E::Succeeded { revision, root_hash, outputs },
         ) => {
             then.outputs = outputs.clone();
-            S::Succeeded { revision: *revision, root_hash: root_hash.clone(), unchanged: false }
+            published(current, Published { revision: *revision, root_hash: root_hash.clone(), unchanged: false })
         }
         (S::Running { phase: Phase::Staging, cancel_requested: true, .. }, E::Unchanged { .. }) => S::Cancelled,
         // Once the publish was permitted, only the repository can say what became of it.
         (S::Running { phase: Phase::Staging, .. }, E::Unchanged { revision, root_hash, outputs }) => {
             then.outputs = outputs.clone();
-            S::Succeeded { revision: *revision, root_hash: root_hash.clone(), unchanged: true }
+            published(current, Published { revision: *revision, root_hash: root_hash.clone(), unchanged: true })
         }
         (
             S::Running { cancel_requested: true, .. },
@@ -344,7 +398,7 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
             then.failures += 1;
             match retry_at {
                 Some(until) => S::Backoff { until: *until, reason: failure.message.clone() },
-                None => S::Failed { failure: failure.clone() },
+                None => S::Failed { failure: failure.clone(), published: None },
             }
         }
         (S::Running { .. }, E::BatchFailed { failure, together, until }) => {
@@ -374,7 +428,7 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
         }
         (S::Recovering { .. }, E::AttemptFailed { failure, retry_at: None }) => {
             then.interruptions += 1;
-            S::Failed { failure: failure.clone() }
+            S::Failed { failure: failure.clone(), published: None }
         }
         (S::Recovering { batch, node, publishing, cancel_requested }, E::RecoveryGivenUp { reason }) => {
             S::NeedsOperator {
@@ -392,13 +446,12 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
         {
             match verdict {
                 Verdict::Published { revision, root_hash } => {
-                    S::Succeeded { revision: *revision, root_hash: root_hash.clone(), unchanged: false }
+                    let unchanged = false;
+                    published(current, Published { revision: *revision, root_hash: root_hash.clone(), unchanged })
                 }
                 _ if *cancel_requested => S::Cancelled,
                 Verdict::NotPublished => S::Queued,
-                Verdict::GivenUp => {
-                    S::Failed { failure: Failure { code: "given_up".into(), message: given_up(reason) } }
-                }
+                Verdict::GivenUp => failed("given_up", given_up(reason)),
             }
         }
         (state, E::Contradicted { .. }) => state.clone(),
@@ -411,7 +464,7 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
             let message = format!(
                 "the server was restored from a backup of {backup_at}, and this job may have been published since; look into the repository, then retry it or leave it"
             );
-            S::Failed { failure: Failure { code: "restored".into(), message } }
+            failed("restored", message)
         }
         (S::Recovering { batch, node, publishing, .. }, E::Restored { .. }) => {
             S::Recovering { batch: *batch, node: node.clone(), publishing: *publishing, cancel_requested: true }
@@ -424,7 +477,22 @@ pub fn next(progress: Option<&Progress>, event: &JobEvent) -> Result<Progress, I
             reason: reason.clone(),
         },
 
-        (S::Failed { .. } | S::Cancelled | S::Skipped { .. }, E::Retried { waiting }) => {
+        // Waiting for its URLs. What is published stays so: from here no way leads back to a publish.
+        (S::Distributing { revision, root_hash, unchanged, until: None, .. }, E::Distributing { since, until }) => {
+            let (since, until) = (Some(*since), Some(*until));
+            S::Distributing { revision: *revision, root_hash: root_hash.clone(), unchanged: *unchanged, since, until }
+        }
+        (S::Distributing { revision, root_hash, unchanged, until: Some(_), .. }, E::Visible) => {
+            S::Succeeded { revision: *revision, root_hash: root_hash.clone(), unchanged: *unchanged }
+        }
+        (S::Distributing { revision, root_hash, unchanged, until: Some(_), .. }, E::NotVisible { lacking }) => {
+            let published = Published { revision: *revision, root_hash: root_hash.clone(), unchanged: *unchanged };
+            let failure = Failure { code: "not_visible".into(), message: not_visible(&published, lacking) };
+            S::Failed { failure, published: Some(published) }
+        }
+        (S::Failed { published: Some(there), .. }, E::Retried { waiting: false }) => published(current, there.clone()),
+
+        (S::Failed { published: None, .. } | S::Cancelled | S::Skipped { .. }, E::Retried { waiting }) => {
             then.failures = 0;
             then.interruptions = 0;
             then.together = None;
@@ -444,6 +512,28 @@ fn entry_state(waiting: bool, needs_approval: bool) -> JobState {
         (false, true) => JobState::AwaitingApproval,
         (false, false) => JobState::Queued,
     }
+}
+
+/// Where a job goes that is published, or needed no publish.
+fn published(job: &Progress, published: Published) -> JobState {
+    let Published { revision, root_hash, unchanged } = published;
+    match job.distributed {
+        true => JobState::Distributing { revision, root_hash, unchanged, since: None, until: None },
+        false => JobState::Succeeded { revision, root_hash, unchanged },
+    }
+}
+
+fn failed(code: &str, message: String) -> JobState {
+    JobState::Failed { failure: Failure { code: code.into(), message }, published: None }
+}
+
+fn not_visible(published: &Published, lacking: &str) -> String {
+    let Published { revision, unchanged, .. } = published;
+    let what = match unchanged {
+        true => format!("nothing was to be published, and revision {revision}, which it was compared with,"),
+        false => format!("it is published as revision {revision}, which"),
+    };
+    format!("{what} was not served everywhere in time: {lacking}; a retry waits again and publishes nothing")
 }
 
 fn given_up(reason: &str) -> String {
@@ -469,6 +559,9 @@ impl JobEvent {
             Self::PublishPermitted { .. } => "publish_permitted",
             Self::Succeeded { .. } => "succeeded",
             Self::Unchanged { .. } => "unchanged",
+            Self::Distributing { .. } => "distributing",
+            Self::Visible => "visible",
+            Self::NotVisible { .. } => "not_visible",
             Self::AttemptFailed { .. } => "attempt_failed",
             Self::BatchFailed { .. } => "batch_failed",
             Self::DeadlinePassed => "deadline_passed",

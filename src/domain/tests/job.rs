@@ -31,7 +31,7 @@ pub(super) fn event() -> impl Strategy<Value = JobEvent> {
     let failure = text.prop_map(|message| Failure { code: "failed".into(), message });
     let at = (0i64..1000).prop_map(|s| Timestamp::from_second(s).unwrap());
     prop_oneof![
-        1 => any::<(bool, bool, bool)>().prop_map(|(waiting, needs_approval, dry_run)| E::Submitted { waiting, needs_approval, dry_run }),
+        1 => any::<(bool, bool, bool, bool)>().prop_map(|(waiting, needs_approval, dry_run, distributed)| E::Submitted { waiting, needs_approval, dry_run, distributed }),
         1 => Just(E::DependenciesMet),
         1 => Just(E::DependencyUnmet { dependency: job_id(9) }),
         1 => text.prop_map(|by| E::Approved { by }),
@@ -44,7 +44,10 @@ pub(super) fn event() -> impl Strategy<Value = JobEvent> {
         1 => any::<u64>().prop_map(|revision| E::Succeeded { revision, root_hash: "ab".into(), outputs: BTreeMap::new() }),
         1 => any::<u64>().prop_map(|revision| E::Unchanged { revision, root_hash: "ab".into(), outputs: BTreeMap::new() }),
         1 => (failure, proptest::option::of(at.clone())).prop_map(|(failure, retry_at)| E::AttemptFailed { failure, retry_at }),
-        1 => (at, text).prop_map(|(until, holder)| E::Busy { until, holder }),
+        1 => (at.clone(), text).prop_map(|(until, holder)| E::Busy { until, holder }),
+        2 => at.clone().prop_map(|at| E::Distributing { since: at, until: at }),
+        2 => Just(E::Visible),
+        1 => text.prop_map(|lacking| E::NotVisible { lacking }),
         1 => Just(E::BackoffEnded),
         1 => Just(E::Released),
         3 => node.prop_map(|node| E::WorkerLost { node }),
@@ -126,6 +129,21 @@ proptest! {
     }
 
     #[test]
+    fn what_is_published_is_never_permitted_to_publish_again(events in proptest::collection::vec(event(), 0..80)) {
+        let (_, happened) = live(&events);
+        let mut published = false;
+        for event in happened {
+            match event {
+                JobEvent::Succeeded { .. } | JobEvent::Resolved { verdict: Verdict::Published { .. }, .. } => published = true,
+                JobEvent::Offered { .. } | JobEvent::Claimed { .. } | JobEvent::PublishPermitted { .. } => {
+                    prop_assert!(!published);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
     fn progress_and_events_survive_their_json(events in proptest::collection::vec(event(), 0..40)) {
         let (progress, happened) = live(&events);
         let text = serde_json::to_string(&(&progress, &happened)).unwrap();
@@ -159,7 +177,7 @@ fn a_retry_counts_failures_anew_and_goes_on_counting_attempts() {
         JobEvent::Claimed { batch, node: "n".into() },
         JobEvent::AttemptFailed { failure, retry_at: None },
     ];
-    let first = JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false };
+    let first = JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false, distributed: false };
     let failed = replay([&first].into_iter().chain(&attempt)).unwrap().unwrap();
     assert_eq!((failed.attempt, failed.failures), (1, 1));
     let retried = next(Some(&failed), &JobEvent::Retried { waiting: false }).unwrap();
@@ -171,7 +189,7 @@ fn the_first_download_decides_for_all_attempts() {
     let batch = batch_id(1);
     let pin = |byte| JobEvent::SourcePinned { digest: Sha256Digest::of(&[byte]) };
     let events = [
-        JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false },
+        JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false, distributed: false },
         JobEvent::Offered { batch },
         JobEvent::Claimed { batch, node: "n".into() },
         pin(1),

@@ -27,7 +27,8 @@ fn a_rate_is_that_between_two_reports_of_one_step() {
 
 #[test]
 fn progress_is_said_in_units_that_people_read() {
-    let said = |step, files, bytes, bytes_per_s| ProgressView { step, files, bytes, bytes_per_s }.to_string();
+    let said =
+        |step, files, bytes, bytes_per_s| ProgressView { step, files, bytes, bytes_per_s, replicas: None }.to_string();
     assert_eq!(said(Step::Staging, 0, 0, Some(0)), "");
     assert_eq!(said(Step::Fetching, 0, 1023, None), "fetched 1023 B");
     assert_eq!(said(Step::Staging, 1, 1024, Some(0)), "staged 1 file, 1.0 KiB");

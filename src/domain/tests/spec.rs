@@ -3,8 +3,9 @@ use serde_json::{Value, json};
 
 use super::{job_id, spec};
 use crate::domain::job::spec::JobSpec;
-use crate::domain::job::spec::Payload;
+use crate::domain::job::spec::{Payload, Work};
 use crate::domain::names::LeasePath;
+use crate::domain::visible::VisibleUrls;
 
 /// The good job with one field replaced.
 fn with(field: &str, value: Value) -> Value {
@@ -141,4 +142,57 @@ proptest! {
             prop_assert!(!paths[0].is_base());
         }
     }
+}
+
+#[test]
+fn the_urls_that_a_job_waits_for_must_be_bases_of_a_repository() {
+    let with = |urls: &[&str], within: Option<u32>| {
+        let visible_at = urls.iter().map(|url| url.parse().unwrap()).collect();
+        JobSpec { visible_at, visible_within_s: within, ..spec(1) }.validate().map_err(|error| error.to_string())
+    };
+    let a = "http://a.example.org/cvmfs/x";
+    assert_eq!(with(&[a, "https://b.example.org:8000/cvmfs/x"], Some(1)), Ok(()));
+    let many: Vec<String> = (0..17).map(|number| format!("{a}{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for (urls, within, why) in [
+        (&["file:///etc/passwd"][..], None, "only http and https"),
+        (&["http://me:secret@a.example.org/x"], None, "user or password"),
+        (&["http://a.example.org/x?y"], None, "without ?"),
+        (&[a, a], None, "twice"),
+        (&many, None, "at most 16"),
+        (&[], Some(5), "names no URL"),
+        (&[a], Some(0), "between 1 and"),
+    ] {
+        let error = with(urls, within).unwrap_err();
+        assert!(error.contains(why), "{urls:?}: {error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+    let mut dry = JobSpec { visible_at: vec![a.parse().unwrap()], ..spec(1) };
+    let Work::Publish(publish) = &mut dry.work;
+    publish.dry_run = true;
+    assert!(dry.validate().is_err());
+}
+
+#[test]
+fn a_url_is_allowed_below_one_that_is_named_and_nowhere_else() {
+    let allowed = |texts: &[&str], url: &str| {
+        let texts: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
+        VisibleUrls::parse(&texts).unwrap().allows(&url.parse().unwrap())
+    };
+    let base = "http://a.example.org/cvmfs/";
+    assert!(allowed(&[base], "http://a.example.org/cvmfs/x") && allowed(&["http://a.example.org"], base));
+    assert!(allowed(&["*"], "http://127.0.0.1/"));
+    for other in [
+        "http://a.example.org/cvmfsx",
+        "http://a.example.org/cvmfs/../x",
+        "http://a.example.org/cvmfs/%2e%2e/x",
+        "http://a.example.org:81/cvmfs/x",
+        "https://a.example.org/cvmfs/x",
+        "http://a.example.org.evil.org/cvmfs/x",
+    ] {
+        assert!(!allowed(&[base], other), "{other}");
+    }
+    assert!(!allowed(&[], base));
+    assert!(VisibleUrls::parse(&["ftp://a.example.org".into()]).is_err());
+    assert!(VisibleUrls::parse(&["a.example.org".into()]).is_err());
 }

@@ -128,6 +128,17 @@ fn facts(job: &JobView) -> Vec<(&'static str, String)> {
             facts.extend(advice.map(|line| ("To be done", line)));
             facts
         }
+        JobState::Distributing { revision, root_hash, unchanged, since, until } => {
+            let mut facts = vec![("Revision", revision.to_string()), ("Root hash", root_hash.clone())];
+            if *unchanged {
+                facts.insert(0, ("Published", "nothing: no revision was made for this job".into()));
+            }
+            facts.extend(job.progress.map(|progress| ("Visible", progress.to_string())));
+            facts.extend(job.replicas.iter().map(|at| ("Replica", format!("{}: {}", at.url, at.serving()))));
+            facts.extend(since.map(|since| ("Waits since", moment(since))));
+            facts.extend(until.map(|until| ("Gives up", moment(until))));
+            facts
+        }
         JobState::Succeeded { revision, root_hash, unchanged } => {
             let mut facts = vec![("Revision", revision.to_string()), ("Root hash", root_hash.clone())];
             if *unchanged {
@@ -135,7 +146,11 @@ fn facts(job: &JobView) -> Vec<(&'static str, String)> {
             }
             facts
         }
-        JobState::Failed { failure } => vec![("Failure", failure.message.clone()), ("Code", failure.code.clone())],
+        JobState::Failed { failure, published } => {
+            let mut facts = vec![("Failure", failure.message.clone()), ("Code", failure.code.clone())];
+            facts.extend(published.iter().map(|there| ("Revision", there.revision.to_string())));
+            facts
+        }
         JobState::Skipped { dependency } => vec![("Because of job", dependency.to_string())],
     }
 }

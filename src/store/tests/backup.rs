@@ -65,7 +65,7 @@ async fn a_restore_holds_back_what_may_have_been_published_and_asks_for_the_rest
     assert_eq!(state(&again, 1).await.kind(), StateKind::Cancelled);
     for held in [2, 3] {
         let state = state(&again, held).await;
-        assert!(matches!(&state, JobState::Failed { failure } if failure.code == "restored"), "{state:?}");
+        assert!(matches!(&state, JobState::Failed { failure, .. } if failure.code == "restored"), "{state:?}");
     }
     let lost = state(&again, 4).await;
     assert!(matches!(lost, JobState::Recovering { cancel_requested: true, .. }), "{lost:?}");

@@ -24,7 +24,7 @@ async fn a_restart_keeps_everything() {
     let store = Store::open(directory.path()).unwrap();
     for (number, (_, events)) in (1..).zip(samples::histories().into_iter().filter(|(kind, _)| !kind.is_final())) {
         if samples::first(crate::domain::job::state::StateKind::Queued, &events)
-            == (JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false })
+            == (JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false, distributed: false })
         {
             add(&store, spec(number), events).await;
         }
@@ -67,7 +67,7 @@ async fn the_lock_is_given_up_after_the_last_commit() {
             tx.insert_job(
                 now(),
                 &new(&spec),
-                &JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false },
+                &JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false, distributed: false },
             )
         });
         let polled = tokio::time::timeout(std::time::Duration::ZERO, left_behind).await;
@@ -119,7 +119,7 @@ async fn a_full_disk_refuses_the_request_keeps_nothing_of_it_and_later_all_works
             tx.insert_job(
                 now(),
                 &new(&spec),
-                &JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false },
+                &JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false, distributed: false },
             )
         })
         .await;
@@ -184,7 +184,12 @@ async fn the_log_of_a_writer_that_never_pauses_does_not_grow_for_ever() {
                 spec.labels = (0..32).map(|n| (format!("{n}"), "x".repeat(25_000))).collect();
                 store
                     .write::<_, StoreError, _>(move |tx| {
-                        let first = JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false };
+                        let first = JobEvent::Submitted {
+                            waiting: false,
+                            needs_approval: false,
+                            dry_run: false,
+                            distributed: false,
+                        };
                         tx.insert_job(now(), &new(&spec), &first)
                     })
                     .await

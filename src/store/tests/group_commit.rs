@@ -39,7 +39,11 @@ impl Request for Probe {
 fn insert(tx: &mut Tx<'_>, number: u64, name: &str) -> Result<(), StoreError> {
     let mut spec = spec(number);
     spec.name = name.into();
-    tx.insert_job(now(), &new(&spec), &JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false })?;
+    tx.insert_job(
+        now(),
+        &new(&spec),
+        &JobEvent::Submitted { waiting: false, needs_approval: false, dry_run: false, distributed: false },
+    )?;
     Ok(())
 }
 

@@ -67,7 +67,12 @@ fn new(spec: &JobSpec) -> NewJob<'_> {
 
 /// Accepts a job and lets events happen to it.
 async fn add(store: &Store, spec: JobSpec, events: Vec<JobEvent>) -> Job {
-    let first = JobEvent::Submitted { waiting: !spec.dependencies.is_empty(), needs_approval: false, dry_run: false };
+    let first = JobEvent::Submitted {
+        waiting: !spec.dependencies.is_empty(),
+        needs_approval: false,
+        dry_run: false,
+        distributed: false,
+    };
     store
         .write::<_, StoreError, _>(move |tx| {
             tx.insert_job(now(), &new(&spec), &first)?;

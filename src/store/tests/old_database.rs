@@ -19,7 +19,8 @@ async fn a_database_of_version_1_opens_and_every_row_of_it_decodes() {
     assert_sound(&store).await;
     let counts = store.read::<_, StoreError, _>(|db| db.count_by_state()).await.unwrap();
     let states: Vec<StateKind> = counts.into_iter().map(|(state, _)| state).collect();
-    for state in StateKind::ALL {
+    // It is younger than that version.
+    for state in StateKind::ALL.into_iter().filter(|state| *state != StateKind::Distributing) {
         assert!(states.contains(&state), "no sample is {state}");
     }
     let events = store.read::<_, StoreError, _>(|db| db.events(None, None, 0, 1000)).await.unwrap();

@@ -23,7 +23,17 @@ pub(super) fn histories() -> Vec<(StateKind, Vec<JobEvent>)> {
         outputs: [("tag".to_owned(), "v1".to_owned())].into(),
     };
     let unchanged = E::Unchanged { revision: 42, root_hash: "ab".repeat(20), outputs: Default::default() };
+    let waits = || {
+        let since = "2026-03-01T12:00:00Z".parse().unwrap();
+        let succeeded = E::Succeeded { revision: 42, root_hash: "ab".repeat(20), outputs: Default::default() };
+        vec![permitted(), succeeded, E::Distributing { since, until }]
+    };
+    let in_vain = || E::NotVisible { lacking: "http://s1.example.org/cvmfs/a.example.org serves revision 41".into() };
     vec![
+        (StateKind::Distributing, with(waits())),
+        (StateKind::Distributing, with([waits(), vec![in_vain(), E::Retried { waiting: false }]].concat())),
+        (StateKind::Failed, with([waits(), vec![in_vain()]].concat())),
+        (StateKind::Succeeded, with([waits(), vec![E::Visible]].concat())),
         (StateKind::Waiting, vec![]),
         (StateKind::AwaitingApproval, vec![E::DependenciesMet]),
         (StateKind::Queued, vec![E::Offered { batch: batch_id(9) }, E::OfferWithdrawn]),
@@ -54,6 +64,7 @@ pub(super) fn first(kind: StateKind, rest: &[JobEvent]) -> JobEvent {
         waiting: waits || kind == StateKind::Waiting,
         needs_approval: approved || kind == StateKind::AwaitingApproval,
         dry_run: false,
+        distributed: rest.iter().any(|event| matches!(event, JobEvent::Distributing { .. })),
     }
 }
 

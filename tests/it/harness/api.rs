@@ -40,6 +40,8 @@ pub(crate) fn job(repository: &str, lease_path: &str, payload: Payload) -> JobSp
         timeout_s: 60,
         alone: false,
         deadline: None,
+        visible_at: Vec::new(),
+        visible_within_s: None,
         labels: BTreeMap::new(),
         submitter: "tests".into(),
     }
@@ -129,7 +131,7 @@ impl Api {
         let ended = self.ended(self.submit(spec));
         assert_eq!(ended.state, StateKind::Failed, "{:?}", ended.status);
         match ended.status {
-            JobState::Failed { failure } => failure,
+            JobState::Failed { failure, .. } => failure,
             other => panic!("{other:?}"),
         }
     }

@@ -8,9 +8,10 @@ use conveyor::domain::ids::{BatchId, JobId};
 use conveyor::domain::job::LoggedEvent;
 use conveyor::domain::job::event::JobEvent;
 use conveyor::domain::job::spec::{Condition, JobSpec};
-use conveyor::domain::job::state::{JobState, Phase, Progress, StateKind, next};
+use conveyor::domain::job::state::{JobState, Phase, Progress, Published, StateKind, next};
 use conveyor::domain::names::RepositoryName;
 use conveyor::store::{Store, StoreError};
+use url::Url;
 
 use super::environment::is_gateway;
 use super::executor::block_on;
@@ -41,6 +42,8 @@ pub(super) struct Checker {
     batches: BTreeMap<BatchId, BTreeSet<JobId>>,
     /// Until when somebody has a repository for itself.
     held: BTreeMap<RepositoryName, Duration>,
+    /// What each replica serves, as the server was told last; `None` where it gives no answer.
+    pub(super) replicas: BTreeMap<Url, Option<u64>>,
     /// When it was looked last.
     looked: Duration,
     last_event: u64,
@@ -102,7 +105,9 @@ impl Checker {
             for dependency in &self.specs[id].dependencies {
                 let before = dependency.job_id;
                 let ended = self.model.get(&before).map(|progress| progress.state.kind());
-                let succeeded = ended == Some(StateKind::Succeeded) || self.published.contains_key(&before);
+                // One that waits for its replicas has not succeeded by its publish alone.
+                let is_published = self.published.contains_key(&before) && self.specs[&before].visible_at.is_empty();
+                let succeeded = ended == Some(StateKind::Succeeded) || is_published;
                 let kept = match dependency.condition {
                     Condition::Success => succeeded,
                     // A retry since then makes no difference to what was true when it began.
@@ -181,6 +186,7 @@ impl Checker {
             return self.fail(format!("job {id} was never submitted"));
         }
         let before = self.model.get(&id);
+        let was_succeeded = before.is_some_and(|before| before.state.kind() == StateKind::Succeeded);
         let then = match next(before, &event.event) {
             Ok(then) => then,
             Err(error) => return self.fail(format!("job {id}: {error}")),
@@ -215,18 +221,38 @@ impl Checker {
                     self.check(rule);
                 }
             }
+            JobEvent::Visible | JobEvent::NotVisible { .. } => self.is_visible(id, &event.event),
             JobEvent::Claimed { .. }
+            | JobEvent::Distributing { .. }
             | JobEvent::Succeeded { .. }
             | JobEvent::Unchanged { .. }
             | JobEvent::PublishPermitted { .. } => {}
             _ => drop(self.displaced.insert(id)),
         }
+        let is_new = then.state.kind() == StateKind::Succeeded && !was_succeeded && event.event != JobEvent::Visible;
+        if is_new && !self.specs[&id].visible_at.is_empty() {
+            return self.fail(format!("job {id} succeeded before its replicas served it"));
+        }
+        let published_as = |revision: u64, root_hash: &str| {
+            self.published.get(&id).is_some_and(|(_, found)| found.number == revision && found.root == root_hash)
+        };
+        let is_needless = self.specs[&id].publish().dry_run || self.specs[&id].name.contains("needless");
         match (&then.state, self.published.get(&id)) {
-            (JobState::Succeeded { unchanged: true, .. }, None)
-                if self.specs[&id].publish().dry_run || self.specs[&id].name.contains("needless") => {}
-            (JobState::Succeeded { revision, root_hash, unchanged: false }, Some((_, found)))
-                if found.number == *revision && found.root == *root_hash => {}
-            (JobState::Succeeded { .. }, found) => {
+            (
+                JobState::Succeeded { revision, root_hash, unchanged }
+                | JobState::Distributing { revision, root_hash, unchanged, .. }
+                | JobState::Failed { published: Some(Published { revision, root_hash, unchanged }), .. },
+                found,
+            ) if match unchanged {
+                true => found.is_none() && is_needless,
+                false => published_as(*revision, root_hash),
+            } => {}
+            (
+                JobState::Succeeded { .. }
+                | JobState::Distributing { .. }
+                | JobState::Failed { published: Some(_), .. },
+                found,
+            ) => {
                 self.fail(format!("job {id} is {:?}, but its repository says {found:?}", then.state));
             }
             (state, Some((_, found))) if state.is_final() || matches!(state, JobState::Queued) => {
@@ -239,6 +265,19 @@ impl Checker {
             self.ready.entry(id).or_insert(place);
         }
         self.model.insert(id, then);
+    }
+
+    /// A job's wait for its replicas ends: as it must, by what they serve.
+    fn is_visible(&mut self, id: JobId, event: &JobEvent) {
+        let Some(JobState::Distributing { revision, .. }) = self.model.get(&id).map(|progress| &progress.state) else {
+            return self.fail(format!("job {id} waits for no replica, and yet: {event:?}"));
+        };
+        let serves = |url: &Url| self.replicas.get(url).copied().flatten().is_some_and(|served| served >= *revision);
+        let all = self.specs[&id].visible_at.iter().all(serves);
+        if all != matches!(event, JobEvent::Visible) {
+            let why = format!("job {id}, revision {revision}: {event:?}, and its replicas serve {:?}", self.replicas);
+            self.fail(why);
+        }
     }
 
     fn dependencies_met(&mut self, id: JobId) {
@@ -287,7 +326,7 @@ impl Checker {
             }
         }
         for id in self.published.keys().copied().collect::<Vec<_>>() {
-            if !matches!(self.model.get(&id).map(|progress| &progress.state), Some(JobState::Succeeded { .. })) {
+            if !self.model.get(&id).is_some_and(|progress| progress.state.published().is_some()) {
                 self.fail(format!("job {id} is published, and did not succeed"));
             }
         }

@@ -17,6 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use super::clock::uuid_v7;
 use super::environment::{Environment, NODES, repository_names};
 use super::line::Line;
+use super::replicas::{REPLICAS, replica_url};
 use super::transport::{CallError, Called, Reply, Request};
 
 /// Some of which exclude each other only as the gateway compares them.
@@ -197,6 +198,9 @@ fn job(rng: &mut ChaCha8Rng, now: Timestamp, number: usize, earlier: &[JobSpec])
         }
     }
     let dry_run = rng.random_range(0..12) == 0;
+    let replicas = if dry_run { 0 } else { [0, 0, 0, 0, 1, 2][rng.random_range(0..6)] };
+    let visible_at = REPLICAS[..replicas].iter().map(|host| replica_url(host, &repository)).collect();
+    let visible_within_s = (replicas > 0).then(|| rng.random_range(1..40));
     JobSpec {
         id,
         name: format!("job {number} {kind}"),
@@ -207,6 +211,8 @@ fn job(rng: &mut ChaCha8Rng, now: Timestamp, number: usize, earlier: &[JobSpec])
         timeout_s: 60,
         alone: rng.random_range(0..8) == 0,
         deadline: (rng.random_range(0..5) == 0).then(|| now + SignedDuration::from_secs(rng.random_range(5..120))),
+        visible_at,
+        visible_within_s,
         labels: Default::default(),
         submitter: ["anna", "ben"][rng.random_range(0..2)].into(),
     }

@@ -10,6 +10,7 @@ use conveyor::domain::fleet::{Repositories, RepositoryRules};
 use conveyor::domain::ids::InstanceId;
 use conveyor::domain::names::RepositoryName;
 use conveyor::domain::plan::BatchLimits;
+use conveyor::domain::visible::VisibleUrls;
 use conveyor::planted;
 use conveyor::store::logs::LogStore;
 use conveyor::store::{Store, StoreError};
@@ -22,6 +23,7 @@ use super::checker::Checker;
 use super::client::DEADLINE_PASSED;
 use super::clock::{ManualClock, SeededEntropy};
 use super::executor::{abandon, block_on, overlap};
+use super::replicas::Replicas;
 use super::repository::Repository;
 use super::transport::{CallError, Called, Fault, Reply, Request, execute, is_unknown};
 
@@ -64,6 +66,7 @@ pub(super) struct Environment {
     pub(super) delayed: Vec<Request>,
     pub(super) repositories: BTreeMap<RepositoryName, Repository>,
     pub(super) broker: Broker,
+    pub(super) replicas: Replicas,
     /// Nodes that do not reach the server, and until when.
     pub(super) partitioned: BTreeMap<&'static str, Duration>,
     /// Worker processes that run.
@@ -101,6 +104,7 @@ impl Environment {
             delayed: Vec::new(),
             repositories: REPOSITORIES.iter().map(|(name, _, gw)| (name.parse().unwrap(), repository(*gw))).collect(),
             broker: Broker::default(),
+            replicas: Replicas::default(),
             partitioned: BTreeMap::new(),
             alive: BTreeSet::new(),
             checker: Checker::default(),
@@ -149,6 +153,7 @@ impl Environment {
             heartbeat: HEARTBEAT,
             offer_ttl: Duration::from_secs(4),
             recovery_limit: Duration::from_secs(20),
+            visible_urls: VisibleUrls::all(),
             batches: BatchLimits { jobs: self.batch_jobs, ..BatchLimits::default() },
             ..Settings::default()
         };
@@ -204,11 +209,12 @@ impl Environment {
         }
         self.ticked_at = now;
         self.send_offers(&engine);
+        self.ask_replicas(&engine);
         self.engine = Some(engine);
     }
 
     /// Now and then, the next commit meets a full disk.
-    fn disk_full<T>(&mut self, work: impl FnOnce() -> T) -> T {
+    pub(super) fn disk_full<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let fails = self.fault_rate > 0.0 && self.chance(0.02);
         planted::fail_commit(fails);
         let result = work();
@@ -469,6 +475,7 @@ impl Environment {
         self.delayed.clear();
         self.partitioned.clear();
         self.former = None;
+        self.replicas.calm = true;
         self.broker.set_down(false);
         for repository in self.repositories.values_mut() {
             (repository.unreadable, repository.human) = (false, false);

@@ -17,6 +17,7 @@ mod ledger;
 mod line;
 mod outside;
 mod recovery;
+mod replicas;
 mod repository;
 mod scenarios;
 mod task;

@@ -79,7 +79,7 @@ fn what_was_published_after_a_backup_is_not_published_again_after_a_restore() {
     assert_eq!((said["held_back"].as_u64(), said["recovering"].as_u64()), (Some(1), Some(0)));
     server.start_again(None);
     let held = server.view(id);
-    assert!(matches!(&held.status, JobState::Failed { failure } if failure.code == "restored"), "{held:?}");
+    assert!(matches!(&held.status, JobState::Failed { failure, .. } if failure.code == "restored"), "{held:?}");
     // Whoever has looked decides; and the server works on.
     let next = server.submit(job(REPOSITORY, "/y", Payload::Empty));
     assert_eq!(server.ended(next).state, StateKind::Succeeded);

@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("payload", &["domain", "crash", "mountinfo", "processes"]),
     ("publisher", &["domain", "crash", "cvmfs", "mountinfo", "processes"]),
     ("app", &["domain", "crash", "planted", "store", "broker", "notify"]),
+    ("replicas", &["domain", "cvmfs"]),
     ("worker", &["domain", "crash", "file_lock", "socket_file", "broker", "client", "publisher", "payload"]),
     ("http", &["domain", "app", "broker", "store"]),
     ("cli", &["*"]),
