@@ -107,7 +107,10 @@ fn bare(dispatcher: &Dispatcher, name: &RepositoryName, stored: &[StoredHold], n
         gateway: rules.gateway,
         batch_root: rules.batch_root,
         // A directory is none that others could ask.
-        url: rules.url.and_then(|url| url.parse().ok()).filter(|url: &url::Url| matches!(url.scheme(), "http" | "https")),
+        url: rules
+            .url
+            .and_then(|url| url.parse().ok())
+            .filter(|url: &url::Url| matches!(url.scheme(), "http" | "https")),
         batches: Vec::new(),
         jobs: BTreeMap::<StateKind, u64>::new(),
         last_success: None,

@@ -18,7 +18,7 @@ use crate::store::Tx;
 impl Engine {
     /// Revives a job and, where asked, all that was skipped because of it.
     pub async fn retry(&self, id: JobId, with_dependents: bool) -> Result<JobView, AppError> {
-        let job = self.store.read(move |db| Ok::<_, AppError>(job_or_not_found(db, id)?)).await?;
+        let job = self.store.read(move |db| job_or_not_found(db, id)).await?;
         let (spec, needs_payload) = (job.spec, !is_published(&job.progress.state));
         if needs_payload
             && let (Some(Source::Blob { digest }), Some(blobs)) = (spec.publish().payload.source(), &self.blobs)

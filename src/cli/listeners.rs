@@ -118,10 +118,11 @@ fn refusal(name: &str, listens: bool) -> String {
         }
         "connection" => "is of a socket unit with Accept=yes; the server accepts by itself, so write Accept=no".into(),
         "stored" => "was stored by somebody else; the server stores none".into(),
-        _ if listens => format!(
+        _ if listens => {
             "is not one that the server knows; write FileDescriptorName=http or =notify into the socket unit \
              (systemd-socket-activate has --fdname=http)"
-        ),
+                .to_string()
+        }
         _ => {
             format!("is not one that the server knows, and no stream socket that listens; it takes those named {NAMES}")
         }

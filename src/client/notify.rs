@@ -37,9 +37,12 @@ pub struct Notices {
     repository: RepositoryName,
     /// The least revision that is still to be told.
     from: u64,
-    connection: Option<(BoxStream<'static, Result<bytes::Bytes, reqwest::Error>>, Vec<u8>, Instant)>,
+    connection: Option<Connection>,
     failures: u32,
 }
+
+/// What comes, what of it is no whole event yet, and when it was opened.
+type Connection = (BoxStream<'static, Result<bytes::Bytes, reqwest::Error>>, Vec<u8>, Instant);
 
 /// What happened.
 #[derive(Debug)]

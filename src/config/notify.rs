@@ -21,6 +21,8 @@ const OLD_FILE: &str = "/etc/cvmfs/notify/config.json";
 const OLD_PORT: u16 = 4930;
 const STATE_DIR: &str = "/var/lib/conveyor-notify";
 const KEYS_DIR: &str = "/etc/cvmfs/keys";
+/// Where there is to be no exchange.
+const NO_EXCHANGE: &str = "none";
 /// The exchange of `cvmfs-notify`.
 const EXCHANGE: &str = "repository.activity";
 /// Seconds between two looks at a directory: as a rule the kernel tells.
@@ -171,9 +173,9 @@ impl Config {
         };
         let exchange = match file.exchange.get() {
             None => default.exchange,
-            Some(name) if name.is_empty() => None,
+            Some(name) if name == NO_EXCHANGE => None,
             Some(name) if name.len() > 255 || name.chars().any(char::is_control) => {
-                return Err(refuse("exchange", "must be the name of an exchange, or empty for none"));
+                return Err(refuse("exchange", "must be the name of an exchange, or \"none\""));
             }
             Some(name) => Some(name.clone()),
         };
@@ -315,7 +317,7 @@ mod tests {
         let text = "[repositories.\"a.b\"]\nurl = \"http://x/cvmfs/a.b\"\nwatch_s = 5
             [repositories.\"c.d\"]\npath = \"/srv/cvmfs/c.d\"
             [repositories.\"e.f\"]\nurl = \"http://x/cvmfs/e.f\"
-            [notify]\nexchange = \"\"";
+            [notify]\nexchange = \"none\"";
         let notify = config(text, Environment::default()).notify().unwrap();
         let watched: Vec<_> =
             notify.watched.values().map(|watched| (&*watched.place, watched.every.as_secs())).collect();

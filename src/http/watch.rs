@@ -158,7 +158,7 @@ struct Watch {
 
 /// What is told first.
 enum Beginning {
-    Standing(JobStanding),
+    Standing(Box<JobStanding>),
     Unknown(JobId),
     Synced(u64),
 }
@@ -168,7 +168,11 @@ impl Watch {
         let known: HashSet<JobId> = standings.iter().map(|job| job.job_id).collect();
         let mut unknown: Vec<_> = self.named.difference(&known).copied().collect();
         unknown.sort_unstable();
-        let all = standings.into_iter().map(Beginning::Standing).chain(unknown.into_iter().map(Beginning::Unknown));
+        let all = standings
+            .into_iter()
+            .map(Box::new)
+            .map(Beginning::Standing)
+            .chain(unknown.into_iter().map(Beginning::Unknown));
         self.beginning = all.chain([Beginning::Synced(last)]).collect::<Vec<_>>().into_iter();
     }
 

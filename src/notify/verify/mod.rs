@@ -56,7 +56,7 @@ pub enum Refusal {
         repository: RepositoryName,
         /// What is wrong with it.
         #[source]
-        source: Error,
+        source: Box<Error>,
     },
     /// Nothing here says which key the repository has.
     #[error("nothing can be believed about {repository}")]
@@ -65,7 +65,7 @@ pub enum Refusal {
         repository: RepositoryName,
         /// Where it was looked for.
         #[source]
-        source: Error,
+        source: Box<Error>,
     },
     /// Nobody said where its whitelist and certificate are.
     #[error("nothing vouches for the certificate of {repository}: it is not known where the repository is")]
@@ -82,7 +82,7 @@ pub enum Refusal {
         url: String,
         /// Why not.
         #[source]
-        source: Error,
+        source: Box<Error>,
     },
 }
 
@@ -90,7 +90,7 @@ impl Refusal {
     /// Whether trying again cannot help: the manifest itself is not to be believed. A whitelist may be signed anew.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Manifest { source, .. } => !matches!(source, Error::Expired { .. } | Error::Io { .. }),
+            Self::Manifest { source, .. } => !matches!(**source, Error::Expired { .. } | Error::Io { .. }),
             Self::NoKey { .. } | Self::NoSource { .. } | Self::Unreachable { .. } => false,
         }
     }
@@ -150,7 +150,7 @@ impl Verifier {
     /// Verifies the manifest of a message. `now` is in seconds since 1970.
     pub async fn verify(&self, message: &Message, proof: Option<&Proof>, now: i64) -> Result<Verified, Refusal> {
         let repository = message.repository();
-        let refuse = |source| Refusal::Manifest { repository: repository.clone(), source };
+        let refuse = |source: Error| Refusal::Manifest { repository: repository.clone(), source: source.into() };
         let manifest = UnverifiedManifest::parse(message.manifest(), repository.as_str()).map_err(refuse)?;
         let verified = Verified { revision: manifest.claims().revision, published_at: manifest.claims().published_at };
         if i64::try_from(verified.revision).is_err() {
@@ -182,7 +182,11 @@ impl Verifier {
         let Some(url) = self.url(repository) else {
             return Err(failed.unwrap_or_else(|| Refusal::NoSource { repository: repository.clone() }));
         };
-        let unreachable = |source| Refusal::Unreachable { repository: repository.clone(), url: url.clone(), source };
+        let unreachable = |source: Error| Refusal::Unreachable {
+            repository: repository.clone(),
+            url: url.clone(),
+            source: source.into(),
+        };
         let _slot = self.fetches.acquire().await;
         match fetch(&url, manifest.claims().certificate).await {
             Ok((list, pem)) => {
@@ -237,7 +241,7 @@ impl Verifier {
         now: i64,
     ) -> Result<Trust, Refusal> {
         let keys = keys::load_trusted(&self.sources.keys_dir, repository.as_str())
-            .map_err(|source| Refusal::NoKey { repository: repository.clone(), source })?;
+            .map_err(|source| Refusal::NoKey { repository: repository.clone(), source: source.into() })?;
         let believed = || {
             let whitelist = trust::whitelist(list, repository.as_str(), &keys, Expiry::Refuse { now })?;
             let certificate = trust::certificate(pem, &whitelist)?;
@@ -245,7 +249,7 @@ impl Verifier {
             let certificates = [(manifest.claims().certificate, certificate)].into();
             Ok(Trust { whitelist, certificates, since: now })
         };
-        believed().map_err(|source| Refusal::Manifest { repository: repository.clone(), source })
+        believed().map_err(|source: Error| Refusal::Manifest { repository: repository.clone(), source: source.into() })
     }
 
     fn known(&self, repository: &RepositoryName) -> Option<Arc<Trust>> {

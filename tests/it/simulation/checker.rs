@@ -326,7 +326,7 @@ impl Checker {
             }
         }
         for id in self.published.keys().copied().collect::<Vec<_>>() {
-            if !self.model.get(&id).is_some_and(|progress| progress.state.published().is_some()) {
+            if self.model.get(&id).is_none_or(|progress| progress.state.published().is_none()) {
                 self.fail(format!("job {id} is published, and did not succeed"));
             }
         }
