@@ -59,7 +59,7 @@ fn no_server_starts_on_half_of_a_restore() {
     let status = server.program().command(&arguments).env("CONVEYOR_CRASH_AT", "restore.before-done").status().unwrap();
     assert!(!status.success());
     let run = server.program().run(&["server", "--listen", "127.0.0.1:0", "--state-dir", back.to_str().unwrap()]);
-    assert!(run.code == 1 && run.stderr.contains("restore"), "{run:?}");
+    assert!(run.code == 78 && run.stderr.contains("restore"), "{run:?}");
     std::fs::remove_dir_all(&back).unwrap();
     server.program().good(&arguments);
 }

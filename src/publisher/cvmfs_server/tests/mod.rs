@@ -11,12 +11,16 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::cvmfs::tests::support::scratch;
 use crate::domain::tree::{Attributes, ChangedPath, EntryKind, EntryMeta, EntryPath};
 use crate::publisher::cvmfs_server::union::{Ownership, Union};
 use crate::publisher::cvmfs_server::upper::{Change, Layers, changes};
 use crate::publisher::{Owner, PublisherError};
+
+/// How long an overlay may be held up by others.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An overlay in a directory of its own.
 struct Overlay {
@@ -82,8 +86,15 @@ impl Overlay {
 impl Drop for Overlay {
     fn drop(&mut self) {
         if self.is_mounted {
-            let done = Command::new("umount").arg(&self.layers.merged).status().unwrap();
-            assert!(done.success() || std::thread::panicking(), "the overlay cannot be unmounted");
+            let began = Instant::now();
+            // A child that another test has forked holds this one's files until its exec.
+            while !Command::new("umount").arg(&self.layers.merged).status().unwrap().success() {
+                if began.elapsed() > PATIENCE {
+                    assert!(std::thread::panicking(), "the overlay cannot be unmounted");
+                    return;
+                }
+                std::thread::yield_now();
+            }
         }
     }
 }
