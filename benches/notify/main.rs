@@ -1,6 +1,8 @@
 //! What notifications cost: publishes without subscribers, a publish until a thousand subscribers have it, and the memory of an
 //! idle subscriber. `cargo bench --bench notify`; the server is a process of its own, the clients are this one.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
 mod clients;
 mod server;
 
