@@ -21,7 +21,7 @@ use super::token_lists::TokenLists;
 use crate::app::clock::{SystemClock, SystemEntropy};
 use crate::app::notifications::Notifications;
 use crate::app::{Engine, Settings};
-use crate::config::{BrokerConfig, ListenAddress, NotifyConfig, ServerFlags};
+use crate::config::{BrokerConfig, ListenAddress, NotifyAlone, NotifyConfig, ServerFlags};
 use crate::domain::fleet::Repositories;
 use crate::domain::names::RepositoryName;
 use crate::domain::signed::Claims;
@@ -158,7 +158,9 @@ fn allow_many_files() {
 }
 
 async fn serve_alone(args: NotifyServerArgs, inherited: Inherited, context: &Context) -> anyhow::Result<ExitCode> {
-    let config = context.config.notify_alone(&args.listen, args.state_dir.as_ref())?;
+    let NotifyAlone { notify: config, broker, warnings } =
+        context.config.notify_alone(&args.listen, args.state_dir.as_ref())?;
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let flags = ServerFlags { token_file: context.flags.token_file.clone(), ..ServerFlags::default() };
     // Its tokens are a server's.
     let server = context.config.server(&flags)?;
@@ -184,7 +186,7 @@ async fn serve_alone(args: NotifyServerArgs, inherited: Inherited, context: &Con
     engine.set_file_tokens(lists.tokens());
     let stop = CancellationToken::new();
     let service = Service::start(&config, store, &engine, &stop).await?;
-    let driving = service.drive(&config, server.broker.as_ref(), &engine)?;
+    let driving = service.drive(&config, broker.as_ref(), &engine)?;
     for address in &open.addresses {
         tracing::info!("notifications at {}", address.url());
     }
