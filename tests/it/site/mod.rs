@@ -30,6 +30,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Place, Run, missing, until};
 
+pub(crate) use real::find;
 pub(crate) use web::Web;
 pub(crate) use wire::{Fault, Wire};
 
