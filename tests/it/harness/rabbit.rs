@@ -288,9 +288,10 @@ impl Guarded {
     fn start(command: &mut Command, directory: &Path) -> Self {
         let child = in_group(command).spawn().unwrap();
         let mut shell = Command::new("sh");
+        // With `-9`, Debian's shell would take `--` for a process, and the broker would outlive us.
         shell.args([
             "-c",
-            "read _; kill -9 -- \"-$1\" 2>/dev/null; sleep 1; rm -rf -- \"$2\"",
+            "read _; kill -s KILL -- \"-$1\" 2>/dev/null; sleep 1; rm -rf -- \"$2\"",
             "sh",
             &child.id().to_string(),
         ]);
