@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::Port;
+use super::port::Port;
 use super::wait::until;
 
 /// The user that tests are, and its password.
