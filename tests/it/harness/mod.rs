@@ -2,6 +2,7 @@
 
 mod ability;
 mod activation;
+mod apart;
 mod api;
 mod dev;
 mod fleet;
@@ -12,6 +13,7 @@ mod ledger;
 mod noise;
 mod notify;
 mod origin;
+mod port;
 mod process;
 mod program;
 mod rabbit;
@@ -21,6 +23,7 @@ mod wait;
 
 pub(crate) use ability::missing;
 pub(crate) use activation::{Sockets, activated};
+pub(crate) use apart::{copy_apart, script_apart, write_apart};
 pub(crate) use api::{Api, job, packed};
 pub(crate) use dev::{Dev, Place, REPOSITORY};
 pub(crate) use fleet::{OTHER, Server, Worker, port_of, private};
@@ -31,9 +34,10 @@ pub(crate) use ledger::Ledger;
 pub(crate) use noise::noise;
 pub(crate) use notify::Ear;
 pub(crate) use origin::{Origin, Page};
+pub(crate) use port::Port;
 pub(crate) use process::{Daemon, processes_with};
 pub(crate) use program::{Program, Run, bare};
 pub(crate) use rabbit::{PASSWORD, Rabbit, USER, no_rabbit, shared};
 pub(crate) use relay::Relay;
 pub(crate) use serve::Served;
-pub(crate) use wait::until;
+pub(crate) use wait::{PATIENCE, until};

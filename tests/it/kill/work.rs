@@ -15,8 +15,7 @@ use uuid::Uuid;
 
 use super::chain::Change;
 use super::ledger::{End, Entry};
-use super::life::PATIENCE;
-use crate::harness::{job, packed};
+use crate::harness::{PATIENCE, job, packed};
 
 /// Pause before a client asks again.
 const PAUSE: Duration = Duration::from_millis(20);
