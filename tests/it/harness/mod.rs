@@ -3,6 +3,7 @@
 mod ability;
 mod activation;
 mod api;
+mod cpp_stream;
 mod dev;
 mod fleet;
 mod gate;
@@ -22,6 +23,7 @@ mod wait;
 pub(crate) use ability::missing;
 pub(crate) use activation::{Sockets, activated};
 pub(crate) use api::{Api, job, packed};
+pub(crate) use cpp_stream::{CppStream, Finished, cpp_request};
 pub(crate) use dev::{Dev, Place, REPOSITORY};
 pub(crate) use fleet::{OTHER, Server, Worker, port_of, private};
 pub(crate) use gate::Gate;
