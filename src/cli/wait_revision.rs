@@ -1,5 +1,6 @@
 //! `conveyor wait-revision`.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -50,8 +51,8 @@ pub(super) async fn run(args: WaitRevisionArgs, context: &Context) -> anyhow::Re
     for url in &urls {
         check_url(url).map_err(|why| Usage::new(format!("--at {url} {why}")))?;
     }
-    urls.sort();
-    urls.dedup();
+    let mut named = HashSet::new();
+    urls.retain(|url| named.insert(url.clone()));
     let keys = match &args.key {
         None => Keys::Directory(context.config.keys_dir()),
         Some(path) => {

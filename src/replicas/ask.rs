@@ -114,6 +114,8 @@ impl Asker {
         // What was believed must still be: its whitelist may have expired since.
         let known = memory.known.take().filter(|_| keys.is_empty() || memory.trusted.is_some());
         let tag = known.as_ref().filter(|known| known.asked < CONDITIONAL).and_then(|known| known.tag.clone());
+        // Who was not asked whether anything changed cannot say that nothing did.
+        let known = known.filter(|_| tag.is_some());
         let response = self.get(base, manifest::FILE, tag).await?;
         if let (StatusCode::NOT_MODIFIED, Some(known)) = (response.status(), known) {
             let (revision, asked) = (known.revision, known.asked + 1);
