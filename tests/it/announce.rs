@@ -45,7 +45,7 @@ impl Foreign {
 
     fn notify_table(&self) -> String {
         let (keys, pattern) = (self.base.path().join("keys"), self.root().join("@fqrn@"));
-        format!("[notify]\nopen_publish = true\nkeys_dir = {keys:?}\nrepository_url = {pattern:?}\n")
+        format!("[server]\nkeys_dir = {keys:?}\n[notify]\nopen_publish = true\nrepository_url = {pattern:?}\n")
     }
 }
 

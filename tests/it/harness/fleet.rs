@@ -157,7 +157,6 @@ impl Server {
     }
 
     /// Adds a key to the table `[server]`, for its next start.
-    #[cfg(feature = "crash-points")]
     pub(crate) fn configure_server(&self, key: &str) {
         let text = config_text(self.base.path(), "").replace("[server]\n", &format!("[server]\n{key}\n"));
         private(&self.base.path().join("config.toml"), &text);

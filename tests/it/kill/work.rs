@@ -109,6 +109,11 @@ impl Planned {
         self
     }
 
+    /// Lets it succeed only once its repository is served there.
+    pub(super) fn visible_at(&mut self, base: &str) {
+        self.spec.visible_at.push(base.parse().unwrap());
+    }
+
     /// How often it may be tried, and for how many seconds each time.
     pub(super) fn tried(mut self, attempts: u32, timeout_s: u32) -> Self {
         (self.spec.attempts, self.spec.timeout_s) = (attempts, timeout_s);
