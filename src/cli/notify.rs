@@ -89,20 +89,21 @@ pub(super) struct Service {
     /// For the main listener.
     pub(super) beside: Arc<Notify>,
     subscribers: usize,
-    notifications: Arc<Notifications>,
+    pub(super) notifications: Arc<Notifications>,
 }
 
 impl Service {
     /// Starts on a store. `engine` knows the tokens.
     pub(super) async fn start(
         config: &NotifyConfig,
+        keys_dir: PathBuf,
         store: Store,
         engine: &Arc<Engine>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let sources = Sources {
             verify: config.verify,
-            keys_dir: config.keys_dir.clone(),
+            keys_dir,
             urls: config.urls.clone(),
             pattern: config.repository_url.clone(),
         };
@@ -185,7 +186,7 @@ async fn serve_alone(args: NotifyServerArgs, inherited: Inherited, context: &Con
     let lists = TokenLists::read(server.tokens)?;
     engine.set_file_tokens(lists.tokens());
     let stop = CancellationToken::new();
-    let service = Service::start(&config, store, &engine, &stop).await?;
+    let service = Service::start(&config, context.config.keys_dir(), store, &engine, &stop).await?;
     let driving = service.drive(&config, broker.as_ref(), &engine)?;
     for address in &open.addresses {
         tracing::info!("notifications at {}", address.url());

@@ -109,12 +109,19 @@ mod tests {
             (of_server, first.worker_needs_restart(&worker, &again, &again.worker(&worker_flags).unwrap()))
         };
         assert_eq!(compare(&broker), (vec![], vec![]));
-        let follows = "[batches]\nmax_jobs = 3\n[retention]\njobs_days = 2\n[repositories.\"a.b\"]\n[server]\nanonymous_read = true\n\
+        let follows = "[batches]\nmax_jobs = 3\n[retention]\njobs_days = 2\n[repositories.\"a.b\"]\n[server]\nanonymous_read = true\nvisible_urls = [\"*\"]\n\
                        [worker]\nslots = 9\ndrain_timeout_s = 3\nwhitelist_warning_days = 1\nrepositories = [\"a.b\"]\n";
         assert_eq!(compare(&format!("{broker}{follows}")), (vec![], vec![]));
-        let not = "debug = true\n[server]\nlisten = [\"127.0.0.1:1\"]\nstate_dir = \"/x\"\nclaim_expiry_s = 7\n[worker]\nfleet = \"f\"\n";
+        let not = "debug = true\n[server]\nlisten = [\"127.0.0.1:1\"]\nstate_dir = \"/x\"\nclaim_expiry_s = 7\nkeys_dir = \"/k\"\n[worker]\nfleet = \"f\"\n";
         let (of_server, of_worker) = compare(not);
-        let wanted = ["[server] listen", "[server] state_dir", "[server] claim_expiry_s", "[broker]", "debug"];
+        let wanted = [
+            "[server] listen",
+            "[server] state_dir",
+            "[server] claim_expiry_s",
+            "[server] keys_dir",
+            "[broker]",
+            "debug",
+        ];
         assert_eq!(of_server, wanted);
         assert_eq!(of_worker, ["[worker] fleet", "[worker] offers, [broker]", "the files with secrets", "debug"]);
         // The same file with another password in it.

@@ -6,7 +6,7 @@ mod tools;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 
-use crate::harness::{Daemon, Server, Worker, activated};
+use crate::harness::{Daemon, Server, Worker, activated, private};
 use tools::{Tools, impossible};
 
 /// A repository whose clients look for a new revision by themselves after a day.
@@ -23,12 +23,12 @@ impl Held {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut server = Server::start_with("", |base| {
-            let (keys, pattern) = (base.join("keys"), base.join("repositories/@fqrn@"));
-            format!(
-                "[repositories.\"{LASTING}\"]\n\
-                 [notify]\nopen_publish = true\nkeys_dir = {keys:?}\nrepository_url = {pattern:?}\n"
-            )
+            let pattern = base.join("repositories/@fqrn@");
+            format!("[repositories.\"{LASTING}\"]\n[notify]\nopen_publish = true\nrepository_url = {pattern:?}\n")
         });
+        let config = server.base().join("config.toml");
+        let keys = format!("[server]\nkeys_dir = {:?}\n", server.base().join("keys"));
+        private(&config, &std::fs::read_to_string(&config).unwrap().replace("[server]\n", &keys));
         server.program().good(&["repository", "create", "--ttl", "86400", LASTING]);
         assert!(server.process().terminate().success());
         let _worker = server.worker("node");
