@@ -197,10 +197,10 @@ impl Candidate {
         // They may be older than this moment by as long as it stood by.
         lists.look();
         engine.set_file_tokens(lists.tokens());
-        let service = Service::start(&config.notify, notifications, &engine, &self.stop).await?;
+        let (anonymous_read, may_read) = watch::channel(config.anonymous_read);
+        let service = Service::start(&config.notify, notifications, &engine, &may_read, &self.stop).await?;
         let driving = service.drive(&config.notify, config.broker.as_ref(), &engine)?;
         let notifying = tokio::spawn(service.serve(self.notify, self.stop.clone()));
-        let (anonymous_read, may_read) = watch::channel(config.anonymous_read);
         let (retain, retention) = watch::channel(config.retention);
         let (send_lists, other_lists) = mpsc::unbounded_channel();
         let leading = Leading {

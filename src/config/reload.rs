@@ -1,6 +1,6 @@
 //! Reading the settings again, and what of them a running daemon cannot follow.
 
-use super::{Config, ConfigError, ServerConfig, WorkerConfig};
+use super::{Config, ConfigError, NotifyConfig, ServerConfig, WorkerConfig};
 
 impl Config {
     /// Reads the same file again, with the environment of the start.
@@ -23,6 +23,31 @@ impl Config {
             ("[server] keys_dir", before.keys_dir != now.keys_dir),
             ("[broker]", before.broker != now.broker),
             ("[notify]; url, path, watch_s or notifiers of a repository", before.notify != now.notify),
+        ]);
+        found.extend(self.logging_differs(again));
+        found
+    }
+
+    /// The settings of a service of notifications alone that differ and need a restart. `tokens` is where its tokens and its
+    /// broker stand.
+    pub fn notify_needs_restart(
+        &self,
+        (before, tokens): (&NotifyConfig, &ServerConfig),
+        again: &Self,
+        (now, tokens_now): (&NotifyConfig, &ServerConfig),
+    ) -> Vec<&'static str> {
+        let rest = |config: &NotifyConfig| NotifyConfig {
+            listen: Vec::new(),
+            state_dir: Default::default(),
+            keys_dir: Default::default(),
+            ..config.clone()
+        };
+        let mut found = named(&[
+            ("[notify] listen", before.listen != now.listen),
+            ("[notify] state_dir", before.state_dir != now.state_dir),
+            ("[notify] keys_dir", before.keys_dir != now.keys_dir),
+            ("[broker]", tokens.broker != tokens_now.broker),
+            ("[notify]; url, path, watch_s or notifiers of a repository", rest(before) != rest(now)),
         ]);
         found.extend(self.logging_differs(again));
         found

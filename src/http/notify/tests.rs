@@ -33,7 +33,8 @@ pub(crate) async fn notify(
     settings: NotifySettings,
 ) -> Arc<Notify> {
     let notifications = Arc::new(unverified(engine.store().clone()).await);
-    Arc::new(Notify::new(notifications, Arc::clone(engine), settings, shutdown.clone()))
+    let (_, may_read) = tokio::sync::watch::channel(false);
+    Arc::new(Notify::new(notifications, Arc::clone(engine), settings, may_read, shutdown.clone()))
 }
 
 struct Service {
