@@ -142,6 +142,17 @@ mod tests {
         let wanted = ["[server] listen", "[server] state_dir", "[server] claim_expiry_s", "[broker]", "debug"];
         assert_eq!(of_server, wanted);
         assert_eq!(of_worker, ["[worker] fleet", "[worker] offers, [broker]", "the files with secrets", "debug"]);
+        let (flags, alone) = (&flags, |config: &Config| config.notify_alone(&[], None).unwrap());
+        let of_notify = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let again = first.again().unwrap();
+            let now = (&alone(&again), &again.server(flags).unwrap());
+            first.notify_needs_restart((&alone(&first), &server), &again, now)
+        };
+        assert_eq!(of_notify(&format!("{broker}[server]\nanonymous_read = true\n")), [""; 0]);
+        let others = "[notify]; url, path, watch_s or notifiers of a repository";
+        let not = "[notify]\nlisten = [\"127.0.0.1:1\"]\nopen_publish = true\n";
+        assert_eq!(of_notify(not), ["[notify] listen", "[broker]", others]);
         // The same file with another password in it.
         std::fs::write(&password, "two").unwrap();
         assert_eq!(compare(&broker), (vec!["[broker]"], vec!["[worker] offers, [broker]"]));

@@ -95,3 +95,22 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_given_up_and_known_as_such() {
+        let (ours, _theirs) = tokio::io::duplex(8);
+        let stalled = Stalled::default();
+        let mut stream = Impatient::new(ours, Duration::from_secs(60), stalled.clone());
+        stream.write_all(b"12345678").await.unwrap();
+        assert!(!stalled.is_so());
+        assert_eq!(stream.write_all(b"9").await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(stalled.is_so());
+    }
+}

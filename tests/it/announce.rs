@@ -45,7 +45,7 @@ impl Foreign {
         std::fs::read(self.stratum0.directory().join(".cvmfspublished")).unwrap()
     }
 
-    fn notify_table(&self) -> String {
+    pub(crate) fn notify_table(&self) -> String {
         let (keys, pattern) = (self.base.path().join("keys"), self.root().join("@fqrn@"));
         format!("[notify]\nopen_publish = true\nkeys_dir = {keys:?}\nrepository_url = {pattern:?}\n")
     }

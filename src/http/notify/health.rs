@@ -64,3 +64,92 @@ pub(in crate::http) fn figures(figures: &Figures, engine: &Engine) -> String {
     }
     text
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::{Request, StatusCode};
+    use tokio_util::sync::CancellationToken;
+    use tower::ServiceExt;
+
+    use super::super::{NotifySettings, Peer, Stalled, notify_router, tests};
+    use super::*;
+    use crate::app::Settings;
+    use crate::app::clock::{SystemClock, SystemEntropy};
+    use crate::app::notifications::unverified_message;
+    use crate::domain::notification::{Message, Origin};
+    use crate::domain::token::Token;
+    use crate::store::Store;
+    use crate::store::logs::LogStore;
+
+    const TOKEN: &str = "a-secret-of-the-test";
+
+    async fn service(shutdown: &CancellationToken) -> Arc<Notify> {
+        let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
+        let (store, logs) = (Store::in_memory().unwrap(), LogStore::in_memory().unwrap());
+        let engine = Engine::start(store, logs, None, Default::default(), clock, entropy, Settings::default());
+        let engine = Arc::new(engine.await.unwrap());
+        engine.set_bootstrap_token(&Token::new(TOKEN).unwrap());
+        let one = NotifySettings { subscribers: 1, ..NotifySettings::default() };
+        tests::notify(&engine, shutdown, one).await
+    }
+
+    async fn get(notify: &Arc<Notify>, path: &str, token: &str) -> (StatusCode, String) {
+        let request = Request::get(path).header("authorization", format!("Bearer {token}")).body(Body::empty());
+        let response = notify_router(Arc::clone(notify)).oneshot(request.unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        (parts.status, String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn figures_follow_what_happens_and_are_for_those_who_may_read() {
+        let shutdown = CancellationToken::new();
+        let notify = service(&shutdown).await;
+        let publish = |message: Message| notify.notifications.publish(message, None, Origin::Posted);
+        for revision in [2, 1, 3] {
+            publish(unverified_message("a.example.org", revision)).await.unwrap();
+        }
+        publish(Message::about("a.example.org".parse().unwrap(), b"no manifest", "now")).await.unwrap_err();
+        let headers = HeaderMap::new();
+        let admit = |stalled: Stalled| notify.admit(&headers, (Peer(None), stalled), Dialect::WebSocket);
+        let slow = Stalled::default();
+        let (_, seat) = admit(slow.clone()).ok().unwrap();
+        seat.counted.sent();
+        assert!(admit(Stalled::default()).is_err());
+        let figures = || async { get(&notify, "/metrics", TOKEN).await.1 };
+        let text = figures().await;
+        for line in [
+            "subscribers{dialect=\"events\"} 0",
+            "subscribers{dialect=\"websocket\"} 1",
+            "messages_total{outcome=\"told\"} 2",
+            "messages_total{outcome=\"not_newer\"} 1",
+            "messages_total{outcome=\"refused\"} 1",
+            "messages_total{outcome=\"not_stored\"} 0",
+            "sent_total{dialect=\"websocket\"} 1",
+            "dropped_total 0",
+            "turned_away_total 1",
+            "unannounced 0",
+        ] {
+            assert!(text.contains(&format!("\nconveyor_notify_{line}\n")), "{line}: {text}");
+        }
+        // Each family is described once, before its first value.
+        assert_eq!(text.matches("# TYPE").count(), text.matches("# HELP").count());
+        slow.set();
+        drop(seat);
+        let text = figures().await;
+        assert!(text.contains("dropped_total 1\n") && text.contains("dialect=\"websocket\"} 0\n"), "{text}");
+        assert_eq!(get(&notify, "/metrics", "another").await.0, StatusCode::UNAUTHORIZED);
+    }
+
+    #[tokio::test]
+    async fn a_service_is_ready_until_it_stops() {
+        let shutdown = CancellationToken::new();
+        let notify = service(&shutdown).await;
+        assert_eq!(get(&notify, "/healthz", "").await, (StatusCode::OK, "ok\n".to_owned()));
+        assert_eq!(get(&notify, "/readyz", "").await, (StatusCode::OK, "{\"ready\":true}".to_owned()));
+        shutdown.cancel();
+        let (status, said) = get(&notify, "/readyz", "").await;
+        assert!(status == StatusCode::SERVICE_UNAVAILABLE && said.contains("stopping"), "{said}");
+    }
+}
