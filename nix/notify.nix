@@ -60,8 +60,8 @@ else
         }
         {
           assertion =
-            (settings.notify.state_dir or "/var/lib/conveyor-notify")
-            == (import ./defaults.nix).notify.state_dir;
+            (settings.notify.state_dir or "/var/lib/conveyor-notify") == (import ./defaults.nix)
+            .notify.state_dir;
           message = "${option}.settings.notify.state_dir: the service may write in /var/lib/conveyor-notify only; mount there what is to hold its state";
         }
       ];

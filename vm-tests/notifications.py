@@ -26,7 +26,7 @@ for teller in TELLERS:
     # One of ours, which runs a program, and one that asks as the C++ client does: a curl that is refused ends with 7.
     body = f'{{"version":1,"repository":"{REPOSITORY}"}}'
     read = f"curl -sN -X GET -d '{body}' http://{teller}:4930/api/v1/notifications/subscribe"
-    revisions = "sed -un 's/.*\"manifest\":\"\\([^\"]*\\)\".*/\\1/p' | while read -r m; do echo $m | base64 -d | sed -n 's/^S//p'; done"
+    revisions = """grep --line-buffered -o '"manifest":"[^"]*' | while read -r m; do echo "${m##*\\"}" | base64 -d | sed -n s/^S//p; done"""
     scripts = {
         f"note.{teller}": f"echo $CONVEYOR_REVISION >>/tmp/heard.{teller}",
         f"ask.{teller}": f"while true; do {{ {read}; echo $? >>/tmp/ends.{teller}; }} | {revisions} >>/tmp/events.{teller}; done",
@@ -63,7 +63,8 @@ with subtest("who comes back starts a service that was stopped"):
 with subtest("the units say how they stand"):
     assert server.get_unit_property("conveyor-server-notify.socket", "Triggers") == "conveyor-server.service"
     relay.wait_until_succeeds(
-        "systemctl show -P StatusText conveyor-notify.service | grep '^2 subscribers.* 1 repository announced'", timeout=60
+        "systemctl show -P StatusText conveyor-notify.service | grep '^2 subscribers.* 1 repository announced'",
+        timeout=60,
     )
     relay.succeed("curl -sS -f http://localhost:4930/readyz")
     server.succeed("curl -sS -f http://localhost:4930/readyz")
