@@ -18,7 +18,7 @@ def wait_until_heard(revision):
     """Until each subscriber was told."""
     for teller in TELLERS:
         client.wait_until_succeeds(f"grep -x {revision} /tmp/heard.{teller}", timeout=60)
-        client.wait_until_succeeds(f"grep -q {revision} /tmp/events.{teller}", timeout=60)
+        client.wait_until_succeeds(f"grep -x {revision} /tmp/events.{teller}", timeout=60)
 
 
 TELLERS = {"server": "conveyor-server", "relay": "conveyor-notify"}
