@@ -5,6 +5,7 @@ mod background;
 mod publish;
 mod subscribe;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -75,13 +76,14 @@ pub(super) struct Service {
     /// For the main listener.
     pub(super) beside: Arc<Notify>,
     subscribers: usize,
-    notifications: Arc<Notifications>,
+    pub(super) notifications: Arc<Notifications>,
 }
 
 impl Service {
     /// Starts on a store. `engine` knows the tokens; figures are anybody's while `anonymous_read` says so.
     pub(super) async fn start(
         config: &NotifyConfig,
+        keys_dir: PathBuf,
         store: Store,
         engine: &Arc<Engine>,
         anonymous_read: &watch::Receiver<bool>,
@@ -89,7 +91,7 @@ impl Service {
     ) -> anyhow::Result<Self> {
         let sources = Sources {
             verify: config.verify,
-            keys_dir: config.keys_dir.clone(),
+            keys_dir,
             urls: config.urls.clone(),
             pattern: config.repository_url.clone(),
         };

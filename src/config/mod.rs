@@ -27,8 +27,7 @@ pub use environment::Environment;
 pub use listen::ListenAddress;
 pub use notify::{NotifyConfig, Watched};
 pub use roles::{
-    ClientConfig, ClientFlags, DEFAULT_KEYS_DIR, Isolation, NodePublisher, Offers, ServerConfig, ServerFlags,
-    WorkerConfig, WorkerFlags,
+    ClientConfig, ClientFlags, Isolation, NodePublisher, Offers, ServerConfig, ServerFlags, WorkerConfig, WorkerFlags,
 };
 pub use secret::read_token_file;
 pub use tokens::{Stamp, parse_token_list, read_token_list};

@@ -20,7 +20,6 @@ const OLD_FILE: &str = "/etc/cvmfs/notify/config.json";
 /// Where `cvmfs-notify` listens, and its clients look.
 const OLD_PORT: u16 = 4930;
 const STATE_DIR: &str = "/var/lib/conveyor-notify";
-const KEYS_DIR: &str = "/etc/cvmfs/keys";
 /// Where there is to be no exchange.
 const NO_EXCHANGE: &str = "none";
 /// The exchange of `cvmfs-notify`.
@@ -34,7 +33,6 @@ const WATCH_DIRECTORY_S: u32 = 60;
 pub(super) struct NotifyTable {
     listen: Vec<String>,
     state_dir: Setting<PathBuf>,
-    keys_dir: Setting<PathBuf>,
     repository_url: Setting<String>,
     verify: Setting<String>,
     open_publish: Setting<bool>,
@@ -54,8 +52,6 @@ pub struct NotifyConfig {
     pub state_dir: PathBuf,
     /// Whether signatures are verified.
     pub verify: bool,
-    /// The public keys of repositories.
-    pub keys_dir: PathBuf,
     /// Where repositories are.
     pub urls: BTreeMap<RepositoryName, String>,
     /// Where all others are, with `@fqrn@` for the name.
@@ -93,7 +89,6 @@ impl Default for NotifyConfig {
             listen: Vec::new(),
             state_dir: STATE_DIR.into(),
             verify: true,
-            keys_dir: KEYS_DIR.into(),
             urls: BTreeMap::new(),
             repository_url: None,
             open_publish: false,
@@ -185,7 +180,6 @@ impl Config {
             listen: file.listen.iter().map(parse).collect::<Result<_, _>>()?,
             state_dir: file.state_dir.get().cloned().unwrap_or(default.state_dir),
             verify,
-            keys_dir: file.keys_dir.get().cloned().unwrap_or(default.keys_dir),
             urls,
             repository_url,
             open_publish,
@@ -204,6 +198,11 @@ impl Config {
                 1_000_000,
             )?,
         })
+    }
+
+    /// Where a repository is that has no `url` of its own.
+    pub(super) fn usual_url(&self, repository: &RepositoryName) -> Option<String> {
+        self.file.notify.repository_url.get().map(|pattern| pattern.replace("@fqrn@", repository.as_str()))
     }
 
     /// What it runs with alone: it listens in any case, where the old service did.

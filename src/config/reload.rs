@@ -28,7 +28,7 @@ impl Config {
         found
     }
 
-    /// The settings of a service of notifications alone that differ and need a restart. `tokens` is where its tokens and its
+    /// The settings of a service of notifications alone that differ and need a restart. `tokens` is where its tokens, keys and
     /// broker stand.
     pub fn notify_needs_restart(
         &self,
@@ -39,13 +39,12 @@ impl Config {
         let rest = |config: &NotifyConfig| NotifyConfig {
             listen: Vec::new(),
             state_dir: Default::default(),
-            keys_dir: Default::default(),
             ..config.clone()
         };
         let mut found = named(&[
             ("[notify] listen", before.listen != now.listen),
             ("[notify] state_dir", before.state_dir != now.state_dir),
-            ("[notify] keys_dir", before.keys_dir != now.keys_dir),
+            ("[server] keys_dir", tokens.keys_dir != tokens_now.keys_dir),
             ("[broker]", tokens.broker != tokens_now.broker),
             ("[notify]; url, path, watch_s or notifiers of a repository", rest(before) != rest(now)),
         ]);
@@ -134,12 +133,19 @@ mod tests {
             (of_server, first.worker_needs_restart(&worker, &again, &again.worker(&worker_flags).unwrap()))
         };
         assert_eq!(compare(&broker), (vec![], vec![]));
-        let follows = "[batches]\nmax_jobs = 3\n[retention]\njobs_days = 2\n[repositories.\"a.b\"]\n[server]\nanonymous_read = true\n\
+        let follows = "[batches]\nmax_jobs = 3\n[retention]\njobs_days = 2\n[repositories.\"a.b\"]\n[server]\nanonymous_read = true\nvisible_urls = [\"*\"]\n\
                        [worker]\nslots = 9\ndrain_timeout_s = 3\nwhitelist_warning_days = 1\nrepositories = [\"a.b\"]\n";
         assert_eq!(compare(&format!("{broker}{follows}")), (vec![], vec![]));
-        let not = "debug = true\n[server]\nlisten = [\"127.0.0.1:1\"]\nstate_dir = \"/x\"\nclaim_expiry_s = 7\n[worker]\nfleet = \"f\"\n";
+        let not = "debug = true\n[server]\nlisten = [\"127.0.0.1:1\"]\nstate_dir = \"/x\"\nclaim_expiry_s = 7\nkeys_dir = \"/k\"\n[worker]\nfleet = \"f\"\n";
         let (of_server, of_worker) = compare(not);
-        let wanted = ["[server] listen", "[server] state_dir", "[server] claim_expiry_s", "[broker]", "debug"];
+        let wanted = [
+            "[server] listen",
+            "[server] state_dir",
+            "[server] claim_expiry_s",
+            "[server] keys_dir",
+            "[broker]",
+            "debug",
+        ];
         assert_eq!(of_server, wanted);
         assert_eq!(of_worker, ["[worker] fleet", "[worker] offers, [broker]", "the files with secrets", "debug"]);
         let (flags, alone) = (&flags, |config: &Config| config.notify_alone(&[], None).unwrap());

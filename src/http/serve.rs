@@ -167,3 +167,27 @@ where
         self.graceful_shutdown();
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use nix::sys::socket::getsockopt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_gone_without_a_word_is_found_within_two_minutes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (Either::Left(stream), _) = Listener::Tcp(listener).accept().await.unwrap() else { panic!("no TCP") };
+        assert!(getsockopt(&stream, sockopt::KeepAlive).unwrap());
+        let [idle, interval, count] = [
+            getsockopt(&stream, sockopt::TcpKeepIdle).unwrap(),
+            getsockopt(&stream, sockopt::TcpKeepInterval).unwrap(),
+            getsockopt(&stream, sockopt::TcpKeepCount).unwrap(),
+        ];
+        assert!(idle + interval * count <= 120, "{idle} {interval} {count}");
+        // What was sent and is not acknowledged.
+        assert_eq!(getsockopt(&stream, sockopt::TcpUserTimeout).unwrap(), 120_000);
+    }
+}

@@ -23,6 +23,7 @@ mod revert;
 #[cfg(feature = "crash-points")]
 mod simulation;
 mod site;
+mod soak;
 mod standby;
 mod standin;
 mod state;

@@ -93,27 +93,10 @@ impl Notifications {
             Some(known) if self.verifier.is_void(&known.message, verified).await => Some(known.number),
             _ => None,
         };
-        let message = Arc::new(message);
-        let stored = Arc::clone(&message);
-        let number = self
-            .store
-            .write(move |tx| match tx.announced(stored.repository())? {
-                Some((number, last)) if last >= revision && void != Some(number) => {
-                    Ok::<_, StoreError>(Accepted::NotNewer { last })
-                }
-                _ => tx.put_notification(now, revision, origin, &stored).map(Accepted::Told),
-            })
-            .await?;
-        Ok(match number {
-            Accepted::NotNewer { last } => Accepted::NotNewer { last },
-            Accepted::Told(number) => {
-                let message = Arc::unwrap_or_clone(message);
-                tracing::info!(repository = %message.repository(), revision, origin = origin.as_str(), "announced");
-                let announcement = Arc::new(Announcement { number, revision, origin, message });
-                self.hub.tell(Arc::clone(&announcement));
-                Accepted::Told(announcement)
-            }
-        })
+        // A task of its own: whoever asked may go in the middle, and what is stored must be told.
+        let telling =
+            tokio::spawn(take(self.store.clone(), Arc::clone(&self.hub), now, revision, origin, message, void));
+        Ok(telling.await.unwrap_or(Err(StoreError::Stopped))?)
     }
 
     /// Announces the manifest of a repository: the bytes of `.cvmfspublished`.
@@ -168,4 +151,36 @@ impl Notifications {
     pub fn url(&self, repository: &RepositoryName) -> Option<String> {
         self.verifier.url(repository)
     }
+}
+
+/// Stores a message and tells it, if its revision is above the last one, or the last one is `void`.
+async fn take(
+    store: Store,
+    hub: Arc<Hub>,
+    now: jiff::Timestamp,
+    revision: u64,
+    origin: Origin,
+    message: Message,
+    void: Option<u64>,
+) -> Result<Accepted<Arc<Announcement>>, StoreError> {
+    let message = Arc::new(message);
+    let stored = Arc::clone(&message);
+    let number = store
+        .write(move |tx| match tx.announced(stored.repository())? {
+            Some((number, last)) if last >= revision && void != Some(number) => {
+                Ok::<_, StoreError>(Accepted::NotNewer { last })
+            }
+            _ => tx.put_notification(now, revision, origin, &stored).map(Accepted::Told),
+        })
+        .await?;
+    Ok(match number {
+        Accepted::NotNewer { last } => Accepted::NotNewer { last },
+        Accepted::Told(number) => {
+            let message = Arc::unwrap_or_clone(message);
+            tracing::info!(repository = %message.repository(), revision, origin = origin.as_str(), "announced");
+            let announcement = Arc::new(Announcement { number, revision, origin, message });
+            hub.tell(Arc::clone(&announcement));
+            Accepted::Told(announcement)
+        }
+    })
 }

@@ -75,7 +75,7 @@ pub(super) async fn run(args: NotifyServerArgs, inherited: Inherited, context: &
     engine.set_file_tokens(lists.tokens());
     let stop = CancellationToken::new();
     let (anonymous_read, may_read) = watch::channel(server.anonymous_read);
-    let service = Service::start(&config, store, &engine, &may_read, &stop).await?;
+    let service = Service::start(&config, server.keys_dir.clone(), store, &engine, &may_read, &stop).await?;
     let driving = service.drive(&config, server.broker.as_ref(), &engine)?;
     for address in &open.addresses {
         tracing::info!("notifications at {}", address.url());

@@ -57,7 +57,7 @@ pub struct NotifySettings {
     pub message_bytes: usize,
     /// Repositories of one WebSocket.
     pub repositories_per_socket: usize,
-    /// Least time between two events on one stream: the C++ client loses the second of two that it reads at once.
+    /// Least time between two events on one stream: a proxy may make one chunk of two, of which the C++ client loses the second.
     pub pause: Duration,
     /// Without a byte of a body, or of an answer taken.
     pub idle: Duration,

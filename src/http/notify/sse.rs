@@ -1,8 +1,9 @@
 //! Server-sent events as the C++ client of CernVM-FS reads them.
 //!
-//! It takes what each read brings for one event: `data: `, JSON on one line, two line breaks. So an event is one chunk and one
-//! write, a pause keeps two apart, and nothing else is ever sent: no comment, no id, no heartbeat. A stream that ends with
-//! HTTP's last chunk is over for good for that client, and one that is cut is not: it is always cut.
+//! It takes what libcurl gives it for one event: `data: `, JSON on one line, two line breaks. libcurl gives it each chunk by
+//! itself, however many of them one read brings. So an event is one chunk, and nothing else is ever sent: no comment, no id, no
+//! heartbeat. A pause between two events keeps them apart also where something in between makes new chunks of what it reads. A
+//! stream that ends with HTTP's last chunk is over for good for that client, and one that is cut is not: it is always cut.
 
 use std::future::Future;
 use std::io;

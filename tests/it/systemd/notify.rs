@@ -57,8 +57,8 @@ impl Managed {
 fn text(base: &Place, foreign: &Foreign) -> String {
     let path = |name: &str| base.path().join(name);
     let (token, state) = (path("token"), path("state"));
-    let table = foreign.notify_table().replace("[notify]\n", &format!("[notify]\nstate_dir = {state:?}\n"));
-    format!("[server]\ntoken_file = {token:?}\n{table}")
+    let text = foreign.notify_table().replace("[server]\n", &format!("[server]\ntoken_file = {token:?}\n"));
+    text.replace("[notify]\n", &format!("[notify]\nstate_dir = {state:?}\n"))
 }
 
 #[test]
