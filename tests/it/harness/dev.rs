@@ -63,9 +63,11 @@ impl Dev {
     pub(crate) fn start_dying_at(point: &str) -> Self {
         let base = Place::new();
         let state = base.path().join("state");
-        let mut process = Daemon::start(command(&base, &state, "127.0.0.1:0", &[]).env("CONVEYOR_CRASH_AT", point));
+        let port = Port::reserve();
+        let mut command = command(&base, &state, &port.address(), &[]);
+        let mut process = Daemon::start(command.env("CONVEYOR_CRASH_AT", point));
         let api = api(&ready(&mut process), &state);
-        Self { process, api, state, base }
+        Self { process, api, state, base, _port: port }
     }
 
     /// Waits until it has died.
