@@ -23,7 +23,7 @@ const KILLS: usize = 50;
 const MOUNT_EVERY: usize = 10;
 /// One life in so many is killed before it is ready.
 const EARLY_ONE_IN: u32 = 6;
-/// How long lives last, and by how much more where less was done in them than there were kills: on a machine that is slow or
+/// How long lives last, and by how much more at most where too little was done in those before: on a machine that is slow or
 /// busy.
 const LIFE_MS: std::ops::Range<u64> = 20..500;
 const LONGER_MOST: u32 = 32;
