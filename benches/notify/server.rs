@@ -53,10 +53,11 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let (user, access) = (directory.path().join("user.json"), directory.path().join("repo.json"));
         let (address, pprof) = (free_address(), free_address());
-        std::fs::write(&user, json!({ "work_dir": directory.path() }).to_string()).unwrap();
+        std::fs::write(&user, "{}").unwrap();
         std::fs::write(&access, json!({ "version": 2, "repos": [], "keys": [] }).to_string()).unwrap();
         let mut command = Command::new(program);
         command.arg("--user_config_file").arg(&user).arg("--access_config_file").arg(&access);
+        command.arg("--work_dir").arg(directory.path());
         command.args(["--mock_receiver", "--port", &address.port().to_string()]);
         command.args(["--pprof_port", &pprof.port().to_string(), "--pprof_port_range_max", "65535"]);
         Self::spawn(command, address, directory).await
