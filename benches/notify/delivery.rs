@@ -29,22 +29,24 @@ const WINDOW: u32 = 4096;
 /// Messages as they came: when, and what.
 type Told = UnboundedReceiver<(Instant, Vec<u8>)>;
 
-pub(crate) fn run(scale: Scale, runtime: &Runtime) {
+pub(crate) fn run(scale: Scale, runtime: &Runtime, repositories: &Repositories) {
     let count = scale.pick(1000, 40);
     let some = scale.pick(20, 4);
-    let repositories = Repositories::new(1);
     let mut floors = Vec::new();
-    let mut ours = [Vec::new(), Vec::new()];
+    let mut ours: [Vec<Vec<f64>>; 2] = Default::default();
+    let mut processor = [Vec::new(), Vec::new()];
     for _ in 0..scale.rounds {
-        floors.push(runtime.block_on(floor(scale, count, &repositories)));
-        for (slow, samples) in [0, some].into_iter().zip(&mut ours) {
-            samples.push(runtime.block_on(delivery(scale, count - slow, slow, &repositories)));
+        floors.push(runtime.block_on(floor(scale, count, repositories)));
+        for (way, slow) in [0, some].into_iter().enumerate() {
+            let (samples, processor_ms) = runtime.block_on(delivery(scale, count - slow, slow, repositories));
+            ours[way].push(samples);
+            processor[way].push(processor_ms);
         }
     }
     let p99 = |samples: &[f64]| quantile(samples, 0.99);
     let floor = median(&floors.iter().map(|samples| p99(samples)).collect::<Vec<_>>());
     let names = [String::new(), format!(", {some} more take nothing")];
-    for (name, samples) in names.iter().zip(&ours) {
+    for ((name, samples), processor) in names.iter().zip(&ours).zip(&processor) {
         let each: Vec<_> = samples.iter().map(|samples| p99(samples)).collect();
         let all = samples.concat();
         let round = |value: f64| (value * 100.0).round() / 100.0;
@@ -56,14 +58,14 @@ pub(crate) fn run(scale: Scale, runtime: &Runtime) {
             json!({
                 "best": round(quantile(&each, 0.0)), "worst": round(quantile(&each, 1.0)), "rounds": scale.rounds,
                 "p50": round(median(&all)), "p99_of_all": round(p99(&all)), "max": round(quantile(&all, 1.0)),
-                "messages": scale.pick(15, 1), "load": load(),
+                "server_processor_ms_each": round(median(processor)), "messages": scale.pick(15, 1), "load": load(),
             }),
         );
     }
 }
 
-/// Milliseconds of each message to each subscriber.
-async fn delivery(scale: Scale, count: usize, slow: usize, repositories: &Repositories) -> Vec<f64> {
+/// Milliseconds of each message to each subscriber, and what the server runs for a message.
+async fn delivery(scale: Scale, count: usize, slow: usize, repositories: &Repositories) -> (Vec<f64>, f64) {
     let server = Server::start(repositories).await;
     let mut publisher = Publisher::connect(server.address).await;
     let mut revision = 0;
@@ -71,7 +73,7 @@ async fn delivery(scale: Scale, count: usize, slow: usize, repositories: &Reposi
         revision += 1;
         repositories.message(0, revision, padding)
     };
-    publisher.send(&Publisher::request(&next(0))).await;
+    publisher.send(&Publisher::request(&next(0))).await.unwrap();
     let mut stuck = Vec::new();
     for number in 0..slow {
         let mut subscriber = Subscriber::connect(Dialect::of(number), server.address, 0, Some(WINDOW)).await;
@@ -81,9 +83,9 @@ async fn delivery(scale: Scale, count: usize, slow: usize, repositories: &Reposi
     if slow > 0 {
         for _ in 0..CLOG {
             tokio::time::sleep(PAUSE).await;
-            publisher.send(&Publisher::request(&next(LARGE))).await;
+            publisher.send(&Publisher::request(&next(LARGE))).await.unwrap();
         }
-        publisher.send(&Publisher::request(&next(0))).await;
+        publisher.send(&Publisher::request(&next(0))).await.unwrap();
     }
     let (tell, mut told) = unbounded_channel();
     for number in 0..count {
@@ -94,14 +96,16 @@ async fn delivery(scale: Scale, count: usize, slow: usize, repositories: &Reposi
     let mut took = Vec::new();
     let rounds = scale.pick(15, 1);
     let mut last = String::new();
+    let before = server.processor_ms();
     for _ in 0..rounds {
         tokio::time::sleep(PAUSE).await;
         last = next(0);
         let request = Publisher::request(&last);
         let began = Instant::now();
-        publisher.send(&request).await;
+        publisher.send(&request).await.unwrap();
         collect(&mut told, count, began, &last, &mut took).await;
     }
+    let processor_ms = (server.processor_ms() - before) / rounds as f64;
     for mut subscriber in stuck {
         let mut had = 1;
         while subscriber.event().await.expect("it is not dropped yet") != last.as_bytes() {
@@ -109,7 +113,7 @@ async fn delivery(scale: Scale, count: usize, slow: usize, repositories: &Reposi
         }
         assert!(had <= CLOG + 1, "it took {had} messages, and was to be stuck before the first that was measured");
     }
-    took
+    (took, processor_ms)
 }
 
 /// The same to sockets that a thread writes to one after the other.

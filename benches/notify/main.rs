@@ -24,6 +24,8 @@ mod server;
 mod subscriber;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use repositories::Repositories;
+use tokio::runtime::Runtime;
 
 /// How much is done.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +43,9 @@ impl Scale {
     }
 }
 
+/// Measures and prints some figures.
+type Group = fn(Scale, &Runtime, &Repositories);
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| arguments.iter().position(|word| word == name).and_then(|at| arguments.get(at + 1));
@@ -52,14 +57,12 @@ fn main() {
     let only = value("--only").map_or("", String::as_str);
     // One thread, so that the server has the other one.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    if "publishes".contains(only) {
-        publishes::run(scale, &runtime);
-    }
-    if "delivery".contains(only) {
-        delivery::run(scale, &runtime);
-    }
-    if "idle".contains(only) {
-        idle::run(scale, &runtime);
+    let repositories = Repositories::new(publishes::REPOSITORIES);
+    let groups: [(&str, Group); 3] = [("publishes", publishes::run), ("delivery", delivery::run), ("idle", idle::run)];
+    for (name, group) in groups {
+        if name.contains(only) {
+            group(scale, &runtime, &repositories);
+        }
     }
 }
 

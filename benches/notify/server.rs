@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use conveyor::store::Store;
+use nix::unistd::{SysconfVar, sysconf};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -71,6 +72,16 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         server
+    }
+
+    /// Milliseconds that it has run on a processor: what else the machine does matters little to that.
+    pub(crate) fn processor_ms(&self) -> f64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Behind the name, which ends with the last parenthesis: in user mode and in the kernel.
+        let fields: Vec<_> = text.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+        let per_second = sysconf(SysconfVar::CLK_TCK).unwrap().unwrap();
+        ticks as f64 * 1e3 / per_second as f64
     }
 
     /// Kibibytes of resident memory.
