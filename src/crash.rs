@@ -27,6 +27,8 @@ pub const ALL: &[&str] = &[
     "broker.events-sent",
     "announce.before",
     "announce.told",
+    "visible.before",
+    "visible.after",
     "notify.before-send",
     "notify.sent",
     "broker.before-ack",

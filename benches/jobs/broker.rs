@@ -3,6 +3,7 @@
 #[path = "../../tests/it/harness"]
 mod harness {
     #![allow(dead_code)]
+    pub(crate) mod port;
     pub(crate) mod rabbit;
     pub(crate) mod wait;
 

@@ -116,6 +116,7 @@ impl Engine {
         if decided.is_empty() {
             return Ok(());
         }
+        crate::crash::point("visible.before");
         self.write(move |tx, now, dispatcher| {
             for (id, wait, event) in &decided {
                 // Its row may have been settled by a leader that came after us.
@@ -128,7 +129,9 @@ impl Engine {
             }
             Ok(())
         })
-        .await
+        .await?;
+        crate::crash::point("visible.after");
+        Ok(())
     }
 
     /// What follows for whom; what is only news is told to whoever follows.

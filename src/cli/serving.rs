@@ -15,6 +15,7 @@ use super::notify::Service;
 use super::supervision::{Leading, Phase, Plan};
 use super::token_lists::{OtherLists, TokenLists};
 use crate::app::clock::{SystemClock, SystemEntropy};
+use crate::app::notifications::Notifications;
 use crate::app::{Engine, Pruned, Settings};
 use crate::config::{ListenAddress, ServerConfig};
 use crate::domain::retention::Retention;
@@ -68,6 +69,7 @@ struct Leader {
     lists: TokenLists,
     broker: Option<crate::broker::rabbitmq::Settings>,
     keys_dir: PathBuf,
+    notifications: Arc<Notifications>,
     retention: watch::Receiver<Retention>,
     /// Other token lists that are to be watched.
     other_lists: OtherLists,
@@ -83,7 +85,7 @@ struct Leader {
 ///
 /// `repositories_dir`: repositories that are served at `/cvmfs/NAME/`, where there are any. `phase` is told how far it is.
 pub(super) async fn start(
-    config: ServerConfig,
+    mut config: ServerConfig,
     mut inherited: Inherited,
     repositories_dir: Option<PathBuf>,
     second: Second,
@@ -99,6 +101,11 @@ pub(super) async fn start(
     make_private(&config.state_dir)?;
     let notify = inherited.split(Kind::Notify);
     let Listeners { listeners, addresses, files } = listeners::open(inherited, Kind::Http, &config.listen).await?;
+    if let (Some(_), Some(address)) = (&repositories_dir, addresses.first()) {
+        for (name, rules) in &mut config.repositories {
+            rules.url.get_or_insert_with(|| format!("{}/cvmfs/{name}", address.url()));
+        }
+    }
     // It is answered by a leader only: who waits in its queue keeps trying, and who is refused gives up.
     let notify = listeners::open(notify, Kind::Notify, &config.notify.listen).await?;
     for address in &notify.addresses {
@@ -177,7 +184,7 @@ impl Candidate {
     async fn lead(self, leadership: Leadership) -> anyhow::Result<Leader> {
         let (config, mut lists) = self.plan.take().context("a server leads once")?;
         let store = Store::lead(&self.state_dir, leadership)?;
-        let notifications = store.clone();
+        let for_notifications = store.clone();
         let logs = LogStore::open(&self.state_dir.join("logs.db"))?;
         let blobs = BlobStore::open(&self.state_dir.join("blobs"), config.max_blob_bytes)?;
         let settings = Settings {
@@ -197,10 +204,13 @@ impl Candidate {
         // They may be older than this moment by as long as it stood by.
         lists.look();
         engine.set_file_tokens(lists.tokens());
-        let service = Service::start(&config.notify, notifications, &engine, &self.stop).await?;
+        let (anonymous_read, may_read) = watch::channel(config.anonymous_read);
+        let keys_dir = config.keys_dir.clone();
+        let service =
+            Service::start(&config.notify, keys_dir, for_notifications, &engine, &may_read, &self.stop).await?;
+        let notifications = Arc::clone(&service.notifications);
         let driving = service.drive(&config.notify, config.broker.as_ref(), &engine)?;
         let notifying = tokio::spawn(service.serve(self.notify, self.stop.clone()));
-        let (anonymous_read, may_read) = watch::channel(config.anonymous_read);
         let (retain, retention) = watch::channel(config.retention);
         let (send_lists, other_lists) = mpsc::unbounded_channel();
         let leading = Leading {
@@ -224,6 +234,7 @@ impl Candidate {
             lists,
             broker: config.broker.as_ref().map(super::broker::settings),
             keys_dir: config.keys_dir,
+            notifications,
             retention,
             other_lists,
             phase: self.phase,
@@ -246,7 +257,7 @@ impl Leader {
         tasks.spawn(tick(Arc::clone(&engine)));
         tasks.spawn(self.lists.watch(Arc::clone(&engine), self.other_lists));
         tasks.spawn(prune(Arc::clone(&engine), self.retention));
-        tasks.spawn(super::distributing::drive(Arc::clone(&engine), self.keys_dir));
+        tasks.spawn(super::distributing::drive(Arc::clone(&engine), self.keys_dir, self.notifications));
         // The sockets are bound, and what comes there is taken from the next line on.
         self.phase.send_replace(Phase::Leading(self.leading));
         let served = serving.await;

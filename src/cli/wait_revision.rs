@@ -1,5 +1,6 @@
 //! `conveyor wait-revision`.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,7 +14,6 @@ use super::context::Context;
 use super::failure::{NOTHING_CAME, Usage, tell};
 use super::output::printable;
 use crate::app::clock::{Entropy, SystemEntropy};
-use crate::config::DEFAULT_KEYS_DIR;
 use crate::cvmfs::keys::public_from_pem;
 use crate::domain::names::RepositoryName;
 use crate::domain::visible::{Answer, ReplicaView, check_url, count};
@@ -37,7 +37,7 @@ pub(super) struct WaitRevisionArgs {
     /// Give up after this time, with exit code 75
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// Public key of the repository [default: NAME.pub or DOMAIN/*.pub in /etc/cvmfs/keys; without any the answers are believed]
+    /// Public key of the repository [default: NAME.pub, DOMAIN.pub or DOMAIN/*.pub in /etc/cvmfs/keys or \[server\] keys_dir; without any the answers are believed]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
 }
@@ -51,10 +51,10 @@ pub(super) async fn run(args: WaitRevisionArgs, context: &Context) -> anyhow::Re
     for url in &urls {
         check_url(url).map_err(|why| Usage::new(format!("--at {url} {why}")))?;
     }
-    urls.sort();
-    urls.dedup();
+    let mut named = HashSet::new();
+    urls.retain(|url| named.insert(url.clone()));
     let keys = match &args.key {
-        None => Keys::Directory(DEFAULT_KEYS_DIR.into()),
+        None => Keys::Directory(context.config.keys_dir()),
         Some(path) => {
             let pem = std::fs::read(path).with_context(|| format!("cannot read the key {}", path.display()))?;
             Keys::These(vec![public_from_pem(&pem).with_context(|| format!("cannot use {}", path.display()))?])
@@ -73,9 +73,7 @@ pub(super) async fn run(args: WaitRevisionArgs, context: &Context) -> anyhow::Re
             break false;
         }
         let views = views(&urls, args.revision, began, &poller);
-        if !context.output.is_json() {
-            tell_news(&views, &mut said);
-        }
+        tell_news(&views, &mut said);
         if views.iter().all(|view| view.serves) {
             break true;
         }
@@ -125,7 +123,8 @@ async fn stratum0(name: &RepositoryName, context: &Context) -> anyhow::Result<Ur
         Some(url) => Ok(url),
         None => {
             let what = format!("{} does not know where {name} is served", client.url());
-            let hint = "name it: --at http://HOST/cvmfs/NAME; an operator can: [repositories.\"NAME\"] url";
+            let hint = "name it: --at http://HOST/cvmfs/NAME; an operator can: [repositories.\"NAME\"] url = \"http://…\", \
+                        or [notify] repository_url for all";
             Err(Usage::new(what).with_hint(hint).into())
         }
     }

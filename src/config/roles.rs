@@ -17,7 +17,7 @@ use crate::domain::visible::VisibleUrls;
 
 const DEFAULT_PORT: u16 = 8080;
 /// Where public keys of repositories are looked for.
-pub const DEFAULT_KEYS_DIR: &str = "/etc/cvmfs/keys";
+const DEFAULT_KEYS_DIR: &str = "/etc/cvmfs/keys";
 const DEFAULT_MAX_BLOB_BYTES: u64 = 64 << 30;
 const DEFAULT_SLOTS: u32 = 4;
 const DEFAULT_SERVER_STATE: &str = "/var/lib/conveyor";
@@ -87,7 +87,7 @@ pub struct ServerConfig {
     pub notify: NotifyConfig,
     /// The URLs that jobs may have asked for their revision.
     pub visible_urls: VisibleUrls,
-    /// Where the public keys of repositories are, by which answers are verified.
+    /// Where the public keys of repositories are, by which notifications and the answers of those URLs are verified.
     pub keys_dir: PathBuf,
 }
 
@@ -229,7 +229,7 @@ impl Config {
             notify: self.notify()?,
             visible_urls: VisibleUrls::parse(&file.visible_urls)
                 .map_err(|why| ConfigError::Value { key: "[server] visible_urls".into(), why })?,
-            keys_dir: file.keys_dir.get().cloned().unwrap_or_else(|| DEFAULT_KEYS_DIR.into()),
+            keys_dir: self.keys_dir(),
         })
     }
 
@@ -350,6 +350,11 @@ impl Config {
         self.state_dir(flag, &self.file.worker.state_dir, WORKER_STATE_DIR)
     }
 
+    /// Where the public keys of repositories are, for whoever verifies what others say of them.
+    pub fn keys_dir(&self) -> PathBuf {
+        self.file.server.keys_dir.get().cloned().unwrap_or_else(|| DEFAULT_KEYS_DIR.into())
+    }
+
     /// Where the worker's repositories are, and their keys, for commands that change them by themselves: those who type them need
     /// none of the secrets that a worker needs.
     pub fn repository_dirs(&self) -> (PathBuf, PathBuf) {
@@ -358,7 +363,7 @@ impl Config {
         (path(&file.repositories_dir, "/srv/cvmfs"), path(&file.keys_dir, DEFAULT_KEYS_DIR))
     }
 
-    /// The repositories; where a broker is, their fleets are parts of queues' names.
+    /// The repositories, each with where it is; where a broker is, their fleets are parts of queues' names.
     fn repositories(&self) -> Result<Repositories, ConfigError> {
         for (name, rules) in &self.file.repositories {
             word(&format!("[repositories.\"{name}\"] fleet"), rules.fleet.clone())?;
@@ -375,7 +380,11 @@ impl Config {
                 });
             }
         }
-        Ok(self.file.repositories.clone())
+        let mut repositories = self.file.repositories.clone();
+        for (name, rules) in &mut repositories {
+            rules.url = rules.url.take().or_else(|| self.usual_url(name));
+        }
+        Ok(repositories)
     }
 
     /// How offers come: by the broker where one is configured, unless said otherwise.

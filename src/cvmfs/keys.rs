@@ -75,8 +75,19 @@ pub fn load_public(directory: &Path, repository: &str) -> Result<RsaPublicKey, E
 }
 
 /// Reads the public keys that a client of a repository may trust: `NAME.pub`; else, for the innermost domain of the name that
-/// has any, `DOMAIN.pub` and all `*.pub` of the directory `DOMAIN`, as packages of CernVM-FS configuration install them.
+/// has any, `DOMAIN.pub` and all `*.pub` of the directory `DOMAIN`, as packages of CernVM-FS configuration install them. There
+/// must be one.
 pub fn load_trusted(directory: &Path, repository: &str) -> Result<Vec<RsaPublicKey>, Error> {
+    let keys = find_trusted(directory, repository)?;
+    if keys.is_empty() {
+        let why = format!("there is neither {repository}.pub nor one of its domain in {}", directory.display());
+        return Err(Error::Key { what: format!("of {repository}"), why });
+    }
+    Ok(keys)
+}
+
+/// Reads the same keys where there are any: none is no error, and one that cannot be used is.
+pub fn find_trusted(directory: &Path, repository: &str) -> Result<Vec<RsaPublicKey>, Error> {
     let mut name = repository;
     loop {
         let mut files: Vec<_> = fs::read_dir(directory.join(name))
@@ -89,13 +100,15 @@ pub fn load_trusted(directory: &Path, repository: &str) -> Result<Vec<RsaPublicK
             files.insert(0, own);
         }
         if !files.is_empty() {
-            return files.iter().map(|path| public_from_pem(&read(path)?)).collect();
+            let key = |path: &PathBuf| {
+                let bad = |error: Error| Error::Key { what: path.display().to_string(), why: error.to_string() };
+                public_from_pem(&read(path)?).map_err(bad)
+            };
+            return files.iter().map(key).collect();
         }
-        let Some((_, domain)) = name.split_once('.') else { break };
+        let Some((_, domain)) = name.split_once('.') else { return Ok(Vec::new()) };
         name = domain;
     }
-    let why = format!("there is neither {repository}.pub nor one of its domain in {}", directory.display());
-    Err(Error::Key { what: format!("of {repository}"), why })
 }
 
 /// Reads a public master key from its PEM text, as clients are configured with it.

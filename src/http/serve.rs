@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::Limits;
 use super::closing::{self, Activity, Heard, ReplyBody, Stream};
 use super::notify::Peer;
-use super::stall::Impatient;
+use super::stall::{Impatient, Stalled};
 
 /// A socket that connections come from; whoever calls has bound it.
 #[derive(Debug)]
@@ -132,9 +132,12 @@ fn keep_alive(stream: &TcpStream) -> nix::Result<()> {
 
 async fn connection(stream: Stream, peer: Peer, router: Router, limits: Limits, shutdown: CancellationToken) {
     let activity = Activity::new();
-    let io = TokioIo::new(Impatient::new(Heard::new(stream, Arc::clone(&activity)), limits.write_idle));
+    let stalled = Stalled::default();
+    let heard = Heard::new(stream, Arc::clone(&activity));
+    let io = TokioIo::new(Impatient::new(heard, limits.write_idle, stalled.clone()));
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(stalled.clone());
         closing::answer(router.clone(), Arc::clone(&activity), request)
     });
     let connection = http1::Builder::new()
@@ -162,5 +165,29 @@ where
 {
     fn close(self: Pin<&mut Self>) {
         self.graceful_shutdown();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use nix::sys::socket::getsockopt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_gone_without_a_word_is_found_within_two_minutes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (Either::Left(stream), _) = Listener::Tcp(listener).accept().await.unwrap() else { panic!("no TCP") };
+        assert!(getsockopt(&stream, sockopt::KeepAlive).unwrap());
+        let [idle, interval, count] = [
+            getsockopt(&stream, sockopt::TcpKeepIdle).unwrap(),
+            getsockopt(&stream, sockopt::TcpKeepInterval).unwrap(),
+            getsockopt(&stream, sockopt::TcpKeepCount).unwrap(),
+        ];
+        assert!(idle + interval * count <= 120, "{idle} {interval} {count}");
+        // What was sent and is not acknowledged.
+        assert_eq!(getsockopt(&stream, sockopt::TcpUserTimeout).unwrap(), 120_000);
     }
 }

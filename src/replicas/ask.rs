@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use url::Url;
 use crate::cvmfs::certificate::SigningCertificate;
 use crate::cvmfs::fetch::Fetched;
 use crate::cvmfs::hash::{ContentHash, ObjectKind};
-use crate::cvmfs::keys::public_from_pem;
+use crate::cvmfs::keys::find_trusted;
 use crate::cvmfs::manifest::{self, Manifest};
 use crate::cvmfs::reader::{Expiry, Reader};
 use crate::cvmfs::signature::{Letter, Scheme};
@@ -24,7 +24,7 @@ use crate::domain::names::RepositoryName;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long an answer may take, with all that it takes to believe it.
+/// How long an answer may take.
 const WHOLE: Duration = Duration::from_secs(15);
 /// Most bytes of a manifest, a whitelist or a certificate.
 const MOST_BYTES: usize = 256 << 10;
@@ -37,7 +37,7 @@ const MOST_TAG: usize = 1000;
 /// The public master keys that repositories are verified with.
 #[derive(Debug, Clone)]
 pub enum Keys {
-    /// `NAME.pub`, or else all `*.pub` of the folder that is called as the name's domain; a repository without is believed.
+    /// Those of a directory, as [`find_trusted`] finds them; a repository without is believed.
     Directory(PathBuf),
     /// This one.
     These(Vec<RsaPublicKey>),
@@ -45,25 +45,11 @@ pub enum Keys {
 
 impl Keys {
     fn of(&self, repository: &RepositoryName) -> Result<Vec<RsaPublicKey>, String> {
-        let directory = match self {
-            Self::These(keys) => return Ok(keys.clone()),
-            Self::Directory(directory) => directory,
-        };
-        let name = repository.as_str();
-        let own = directory.join(format!("{name}.pub"));
-        if own.exists() {
-            return Ok(vec![key(&own)?]);
+        match self {
+            Self::These(keys) => Ok(keys.clone()),
+            Self::Directory(directory) => find_trusted(directory, repository.as_str()).map_err(untrusted),
         }
-        let Some((_, domain)) = name.split_once('.') else { return Ok(Vec::new()) };
-        let Ok(entries) = std::fs::read_dir(directory.join(domain)) else { return Ok(Vec::new()) };
-        let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
-        paths.filter(|path| path.extension().is_some_and(|end| end == "pub")).map(|path| key(&path)).collect()
     }
-}
-
-fn key(path: &Path) -> Result<RsaPublicKey, String> {
-    let bytes = std::fs::read(path).map_err(|error| format!("the key {} cannot be read: {error}", path.display()))?;
-    public_from_pem(&bytes).map_err(|error| format!("the key {} cannot be used: {error}", path.display()))
 }
 
 /// What is kept of an answer for the next question.
@@ -95,6 +81,8 @@ struct Trusted {
 pub struct Asker {
     client: Client,
     keys: Arc<Keys>,
+    /// How long an answer may take, with all that it takes to believe it.
+    pub(super) patience: Duration,
 }
 
 impl Asker {
@@ -106,14 +94,14 @@ impl Asker {
             .connect_timeout(CONNECT)
             .no_proxy()
             .build()?;
-        Ok(Self { client, keys: Arc::new(keys) })
+        Ok(Self { client, keys: Arc::new(keys), patience: WHOLE })
     }
 
     /// The revision of a repository that its base serves; the error is for people.
     pub async fn ask(&self, repository: &RepositoryName, base: &Url, memory: &mut Memory) -> Result<u64, String> {
-        match tokio::time::timeout(WHOLE, self.ask_untimed(repository, base, memory)).await {
+        match tokio::time::timeout(self.patience, self.ask_untimed(repository, base, memory)).await {
             Ok(answer) => answer,
-            Err(_) => Err(format!("no answer within {} s", WHOLE.as_secs())),
+            Err(_) => Err(format!("no answer within {} s", self.patience.as_secs())),
         }
     }
 
@@ -126,6 +114,8 @@ impl Asker {
         // What was believed must still be: its whitelist may have expired since.
         let known = memory.known.take().filter(|_| keys.is_empty() || memory.trusted.is_some());
         let tag = known.as_ref().filter(|known| known.asked < CONDITIONAL).and_then(|known| known.tag.clone());
+        // Who was not asked whether anything changed cannot say that nothing did.
+        let known = known.filter(|_| tag.is_some());
         let response = self.get(base, manifest::FILE, tag).await?;
         if let (StatusCode::NOT_MODIFIED, Some(known)) = (response.status(), known) {
             let (revision, asked) = (known.revision, known.asked + 1);

@@ -2,6 +2,8 @@
 //! dead holds up nobody. Each base of a repository is asked once, however many wait for it.
 
 mod ask;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,7 +20,7 @@ use ask::Memory;
 /// Questions at the same time, in all and to one host.
 const AT_ONCE: usize = 64;
 const PER_HOST: usize = 4;
-/// The pause between two questions is a tenth of the time that is waited already, within these limits.
+/// The pause between two questions is a tenth of the time since anything happened, within these limits.
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(15);
 /// One that gives no answer is asked more and more rarely, down to this.
@@ -58,7 +60,7 @@ pub struct Poller {
 struct Place {
     /// Absent while it is being asked.
     memory: Option<Memory>,
-    /// When somebody began to wait for it last.
+    /// When something happened last: somebody began to wait for it, it gave another answer, or there was something new for it.
     since: Instant,
     /// The moments at which somebody gives it up: it is asked once more behind each.
     deadlines: Vec<Instant>,
@@ -117,6 +119,14 @@ impl Poller {
         }
     }
 
+    /// Takes note that there is something new of a repository: who is to serve it is asked soon, and often again.
+    pub fn expect_news(&mut self, repository: &RepositoryName) {
+        let now = Instant::now();
+        for (_, place) in self.places.iter_mut().filter(|(target, _)| target.repository == *repository) {
+            (place.since, place.due) = (now, place.due.min(now + SHORTEST));
+        }
+    }
+
     /// What was answered last, by whom.
     pub fn answers(&self) -> impl Iterator<Item = (&Target, &LastAnswer)> {
         self.places.iter().filter_map(|(target, place)| Some((target, place.answer.as_ref()?)))
@@ -133,7 +143,7 @@ impl Poller {
             tokio::select! {
                 Some(asked) = self.running.join_next() => {
                     // A question that panicked is not counted down, and its target stays unasked: there is none that does.
-                    if let Ok(asked) = asked && self.note(asked) {
+                    if let Ok(asked) = asked && self.note(asked, Instant::now()) {
                         return;
                     }
                 }
@@ -165,7 +175,7 @@ impl Poller {
     }
 
     /// Takes an answer; tells whether anybody still wants it.
-    fn note(&mut self, asked: Asked) -> bool {
+    fn note(&mut self, asked: Asked, now: Instant) -> bool {
         let Asked { target, memory, answer } = asked;
         let host = host(&target);
         if let Some(count) = self.hosts.get_mut(&host) {
@@ -176,7 +186,10 @@ impl Poller {
         }
         // One that was forgotten and is wanted anew meanwhile has a memory of its own, and is asked by itself.
         let Some(place) = self.places.get_mut(&target).filter(|place| place.memory.is_none()) else { return false };
-        let now = Instant::now();
+        if place.answer.as_ref().is_some_and(|last| last.served != answer.served) {
+            // Where something moves, more may follow.
+            (place.since, place.failures) = (now, 0);
+        }
         place.failures = if answer.served.is_ok() { 0 } else { place.failures.saturating_add(1) };
         place.due = now + pause(now - place.since, place.failures).mul_f64(0.75 + 0.5 * (self.jitter)());
         (place.memory, place.answer) = (Some(memory), Some(answer));
@@ -188,25 +201,10 @@ fn host(target: &Target) -> String {
     target.base.origin().ascii_serialization()
 }
 
-fn pause(waited: Duration, failures: u32) -> Duration {
-    let usual = (waited / 10).clamp(SHORTEST, LONGEST);
+fn pause(quiet: Duration, failures: u32) -> Duration {
+    let usual = (quiet / 10).clamp(SHORTEST, LONGEST);
     match failures {
         0 => usual,
         failures => usual.max(SHORTEST.saturating_mul(1 << failures.min(10)).min(LONGEST_AFTER_FAILURE)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_with_the_wait_and_with_failures_up_to_a_limit() {
-        let seconds = Duration::from_secs;
-        assert_eq!(pause(seconds(0), 0), SHORTEST);
-        assert_eq!(pause(seconds(60), 0), seconds(6));
-        assert_eq!(pause(seconds(86_400), 0), LONGEST);
-        assert_eq!(pause(seconds(0), 2), seconds(2));
-        assert_eq!(pause(seconds(0), u32::MAX), LONGEST_AFTER_FAILURE);
     }
 }

@@ -74,6 +74,7 @@ fn a_hold_that_somebody_ends_ends_its_command_and_one_for_a_time_needs_none() {
     holder.said("that it runs", |_, stderr| stderr.contains("is held; runs sleep 1000").then_some(()));
     assert_eq!(server.run(&["repository", "resume", REPOSITORY]).code, 0);
     assert_eq!(holder.wait().code(), Some(1));
+    holder.until_quiet();
     assert!(holder.stderr().contains("no longer held"), "{}", holder.stderr());
 
     let run = server.run(&["repository", "hold", REPOSITORY, "--for", "10m", "--wait"]);

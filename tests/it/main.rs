@@ -15,14 +15,15 @@ mod hostile;
 mod kill;
 mod mount;
 mod nixos;
-mod notify;
 mod predecessor;
 mod publisher_node;
 mod race;
+mod real_notify;
 mod revert;
 #[cfg(feature = "crash-points")]
 mod simulation;
 mod site;
+mod soak;
 mod standby;
 mod standin;
 mod state;

@@ -7,7 +7,7 @@ use conveyor::domain::job::spec::{Dependency, JobSpec, Payload};
 use conveyor::domain::job::state::{JobState, StateKind};
 use url::Url;
 
-use crate::harness::{Dev, Origin, Page, REPOSITORY, job, packed, until};
+use crate::harness::{Dev, Origin, Page, REPOSITORY, Served, Server, job, packed, until};
 
 const MANIFEST: &str = "/cvmfs/test.example.org/.cvmfspublished";
 
@@ -90,7 +90,8 @@ fn a_job_succeeds_once_its_replicas_serve_its_revision_and_holds_nothing_up_mean
     let publishes = site.dev.publishes();
 
     // It is in the database; what replicas serve is asked anew.
-    site.dev.restart();
+    site.dev.kill9();
+    site.dev.start_again();
     site.heard(id, &format!("revision {before}"));
     // Lies, and silence.
     site.stop_at(b"junk".to_vec());
@@ -121,23 +122,20 @@ fn what_is_not_visible_in_time_has_failed_says_so_and_a_retry_publishes_nothing(
     let site = Site::start();
     let before = site.dev.publish(job(REPOSITORY, "/x", Payload::Empty));
     site.stop_at(site.manifest());
-    let slow = Origin::before(site.dev.url());
-    slow.page(MANIFEST, Page::Drip);
     let dead = { Origin::start().url("/cvmfs/test.example.org") };
-    let spec = site.job(1, &[slow.url("/cvmfs/test.example.org"), dead.clone()]);
+    let spec = site.job(1, &[dead.clone()]);
     let work = job(REPOSITORY, "/x", site.dev.tarball(packed(&[("a", "1")]))).work;
     let id = site.dev.submit(JobSpec { work, ..spec });
     let ended = site.dev.ended(id);
     let JobState::Failed { failure, published } = &ended.status else { panic!("{ended:?}") };
     assert_eq!((failure.code.as_str(), published.as_ref().unwrap().revision), ("not_visible", before + 1));
     let lacking = format!("{} serves revision {before}", site.base());
-    for part in [&format!("published as revision {}", before + 1), &lacking, "no answer within", dead.as_str()] {
+    for part in [&format!("published as revision {}", before + 1), &lacking, dead.as_str()] {
         assert!(failure.message.contains(part), "{part}: {failure:?}");
     }
     assert!(!failure.message.contains(&site.stratum0().to_string()), "{failure:?}");
     let publishes = site.dev.publishes();
 
-    slow.page(MANIFEST, Page::Content(site.manifest()));
     let run = site.dev.program().good(&["retry", &id.to_string()]);
     assert_eq!(run.last()["state"], "distributing");
     let again = site.dev.ended(id);
@@ -189,6 +187,66 @@ fn waiting_for_a_revision_ends_when_all_serve_it_or_says_who_does_not() {
     let foreign = other.state().join(format!("{REPOSITORY}.pub"));
     let run = wait("2", &["--key", foreign.to_str().unwrap(), "--output", "table"]);
     assert!(run.code == 75 && run.stderr.contains("another key"), "{run:?}");
-    let run = site.dev.program().run(&["wait-revision", REPOSITORY, "1", "--timeout", "1"]);
+    // Without a URL the stratum 0 is asked, which the server knows.
+    let run = site.dev.program().run(&["wait-revision", REPOSITORY, &revision.to_string(), "--timeout", "60"]);
+    assert_eq!((run.code, run.last()["url"].as_str()), (0, Some(site.stratum0().as_str())), "{run:?}");
+    let run = site.dev.program().run(&["wait-revision", "other.example.org", "1", "--timeout", "1"]);
+    assert!(run.code == 1 && run.stderr.contains("without --at"), "{run:?}");
+    let at = site.stratum0().to_string();
+    let run = site.dev.program().run(&["wait-revision", "other.example.org", "1", "--timeout", "1", "--at", &at]);
+    assert!(run.code == 75 && run.stderr.contains(&format!("of the repository {REPOSITORY:?}")), "{run:?}");
+}
+
+#[test]
+fn a_job_that_waits_outlives_a_backup_a_kill_and_a_restore() {
+    let mut server = Server::start();
+    server.configure_server("visible_urls = [\"*\"]");
+    server.crash_and_restart();
+    let repositories = server.base().join("repositories");
+    let manifest = || std::fs::read(repositories.join(REPOSITORY).join(".cvmfspublished")).unwrap();
+    let served = Served::new(&repositories);
+    let replica = Origin::before(served.url());
+    replica.page(MANIFEST, Page::Content(manifest()));
+    let mut worker = server.worker("one");
+    let visible_at = vec![replica.url("/cvmfs/test.example.org")];
+    let id = server.submit(JobSpec { visible_at, ..job(REPOSITORY, "/x", Payload::Empty) });
+    let waits = |server: &Server| {
+        until("it waits for its replica", || {
+            let view = server.view(id);
+            assert!(!view.state.is_final(), "{view:?}");
+            (view.replicas.first()?.revision == Some(1)).then_some(())
+        });
+    };
+    waits(&server);
+    let copy = server.base().join("copy");
+    let copy = copy.to_str().unwrap().to_owned();
+    server.program().good(&["backup", &copy]);
+    for state in [&copy, server.state().to_str().unwrap()] {
+        let checked = server.program().good(&["check-db", "--verify", "--state-dir", state]).last();
+        assert_eq!(checked["sound"], true, "{checked}");
+    }
+    let publishes = server.publishes();
+
+    worker.kill9();
+    server.kill9();
+    std::fs::rename(server.state(), server.base().join("lost")).unwrap();
+    let said = server.program().good(&["restore", &copy]).last();
+    assert_eq!((said["held_back"].as_u64(), said["recovering"].as_u64()), (Some(0), Some(0)), "it is published");
+    server.start_again(None);
+    waits(&server);
+    replica.page(MANIFEST, Page::Content(manifest()));
+    assert_eq!(server.ended(id).state, StateKind::Succeeded, "no worker is needed for it");
+    assert_eq!(server.publishes(), publishes);
+    server.program().good(&["check-db", "--verify"]);
+
+    // This server was not told where repositories are.
+    let run = server.run(&["wait-revision", REPOSITORY, "1", "--timeout", "60"]);
     assert!(run.code == 2 && run.stderr.contains("--at"), "{run:?}");
+    server.configure(&format!("[notify]\nrepository_url = \"{}/cvmfs/@fqrn@\"\n", served.url()));
+    server.crash_and_restart();
+    let run = server.run(&["wait-revision", REPOSITORY, "2", "--timeout", "60"]);
+    assert_eq!((run.code, run.last()["revision"].as_u64()), (0, Some(2)), "{run:?}");
+    server.kill9();
+    let run = server.run(&["--retry-for", "0", "wait-revision", REPOSITORY, "2", "--timeout", "60"]);
+    assert_eq!(run.code, 69, "{run:?}");
 }

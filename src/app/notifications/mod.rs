@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::clock::Clock;
 use crate::domain::names::RepositoryName;
 use crate::domain::notification::{Accepted, Announcement, Message, Origin, Proof};
+pub use crate::notify::figures::{Counted, Dialect, Fate, Figures};
 use crate::notify::hub::Hub;
 pub use crate::notify::hub::Subscription;
 pub use crate::notify::verify::Refusal;
@@ -42,13 +43,14 @@ pub struct Notifications {
     hub: Arc<Hub>,
     verifier: Verifier,
     clock: Arc<dyn Clock>,
+    figures: Arc<Figures>,
 }
 
 impl Notifications {
     /// Starts with the messages that are stored.
     pub async fn start(store: Store, verifier: Verifier, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let last = store.read(|db| db.notifications()).await?;
-        Ok(Self { store, hub: Arc::new(Hub::new(last)), verifier, clock })
+        Ok(Self { store, hub: Arc::new(Hub::new(last)), verifier, clock, figures: Arc::default() })
     }
 
     /// Verifies a message, stores it and tells it, if its revision is above its repository's last one.
@@ -56,6 +58,22 @@ impl Notifications {
     /// A revision that is not is accepted just as well where it was published later and nothing vouches for the last
     /// message any more: then the repository was made anew under its name.
     pub async fn publish(
+        &self,
+        message: Message,
+        proof: Option<&Proof>,
+        origin: Origin,
+    ) -> Result<Accepted<Arc<Announcement>>, NotifyError> {
+        let accepted = self.accept(message, proof, origin).await;
+        self.figures.message(match &accepted {
+            Ok(Accepted::Told(_)) => Fate::Told,
+            Ok(Accepted::NotNewer { .. }) => Fate::NotNewer,
+            Err(NotifyError::Refused(_)) => Fate::Refused,
+            Err(NotifyError::Store(_)) => Fate::NotStored,
+        });
+        accepted
+    }
+
+    async fn accept(
         &self,
         message: Message,
         proof: Option<&Proof>,
@@ -75,27 +93,10 @@ impl Notifications {
             Some(known) if self.verifier.is_void(&known.message, verified).await => Some(known.number),
             _ => None,
         };
-        let message = Arc::new(message);
-        let stored = Arc::clone(&message);
-        let number = self
-            .store
-            .write(move |tx| match tx.announced(stored.repository())? {
-                Some((number, last)) if last >= revision && void != Some(number) => {
-                    Ok::<_, StoreError>(Accepted::NotNewer { last })
-                }
-                _ => tx.put_notification(now, revision, origin, &stored).map(Accepted::Told),
-            })
-            .await?;
-        Ok(match number {
-            Accepted::NotNewer { last } => Accepted::NotNewer { last },
-            Accepted::Told(number) => {
-                let message = Arc::unwrap_or_clone(message);
-                tracing::info!(repository = %message.repository(), revision, origin = origin.as_str(), "announced");
-                let announcement = Arc::new(Announcement { number, revision, origin, message });
-                self.hub.tell(Arc::clone(&announcement));
-                Accepted::Told(announcement)
-            }
-        })
+        // A task of its own: whoever asked may go in the middle, and what is stored must be told.
+        let telling =
+            tokio::spawn(take(self.store.clone(), Arc::clone(&self.hub), now, revision, origin, message, void));
+        Ok(telling.await.unwrap_or(Err(StoreError::Stopped))?)
     }
 
     /// Announces the manifest of a repository: the bytes of `.cvmfspublished`.
@@ -136,8 +137,50 @@ impl Notifications {
         self.hub.subscribers()
     }
 
+    /// The repositories that something is known of.
+    pub fn announced(&self) -> usize {
+        self.hub.since(0).len()
+    }
+
+    /// What was done since the process began.
+    pub fn figures(&self) -> &Arc<Figures> {
+        &self.figures
+    }
+
     /// Where a repository's files are, as the settings say.
     pub fn url(&self, repository: &RepositoryName) -> Option<String> {
         self.verifier.url(repository)
     }
+}
+
+/// Stores a message and tells it, if its revision is above the last one, or the last one is `void`.
+async fn take(
+    store: Store,
+    hub: Arc<Hub>,
+    now: jiff::Timestamp,
+    revision: u64,
+    origin: Origin,
+    message: Message,
+    void: Option<u64>,
+) -> Result<Accepted<Arc<Announcement>>, StoreError> {
+    let message = Arc::new(message);
+    let stored = Arc::clone(&message);
+    let number = store
+        .write(move |tx| match tx.announced(stored.repository())? {
+            Some((number, last)) if last >= revision && void != Some(number) => {
+                Ok::<_, StoreError>(Accepted::NotNewer { last })
+            }
+            _ => tx.put_notification(now, revision, origin, &stored).map(Accepted::Told),
+        })
+        .await?;
+    Ok(match number {
+        Accepted::NotNewer { last } => Accepted::NotNewer { last },
+        Accepted::Told(number) => {
+            let message = Arc::unwrap_or_clone(message);
+            tracing::info!(repository = %message.repository(), revision, origin = origin.as_str(), "announced");
+            let announcement = Arc::new(Announcement { number, revision, origin, message });
+            hub.tell(Arc::clone(&announcement));
+            Accepted::Told(announcement)
+        }
+    })
 }

@@ -110,3 +110,17 @@ async fn a_damaged_message_is_passed_over_and_named_by_the_check() {
     assert!(checked.problems.iter().any(|problem| problem.contains(REPOSITORY)), "{:?}", checked.problems);
     assert!(matches!(again.publish(message(2), None, Origin::Posted).await.unwrap(), Accepted::Told(_)));
 }
+
+#[tokio::test]
+async fn what_was_stored_is_told_also_where_whoever_published_it_goes_in_the_middle() {
+    let notifications = on(Store::in_memory().unwrap()).await;
+    let mut subscription = notifications.subscribe();
+    subscription.add(message(1).repository());
+    {
+        let mut publishing = std::pin::pin!(notifications.publish(message(1), None, Origin::Posted));
+        // As far as it comes without waiting, and no further.
+        assert!(futures_util::poll!(publishing.as_mut()).is_pending());
+    }
+    let told = tokio::time::timeout(std::time::Duration::from_secs(60), subscription.next()).await;
+    assert_eq!(told.unwrap().revision, 1);
+}

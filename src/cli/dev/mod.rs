@@ -79,7 +79,6 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> anyhow::Result<Exit
         repositories: place.repositories.iter().map(|name| (name.clone(), Default::default())).collect(),
         broker: None,
         notify: NotifyConfig {
-            keys_dir: place.keys_dir(),
             repository_url: Some(place.repositories_dir().join("@fqrn@").display().to_string()),
             open_publish: args.listen.ip().is_loopback(),
             ..NotifyConfig::default()

@@ -94,7 +94,9 @@ fn leases_are_listed_for_one_repository_and_a_gateway_that_does_not_answer_is_na
     let unknown = list(&node.place(), Some("local.org")).unwrap_err();
     assert!(unknown.to_string().contains("local.org"), "{unknown}");
     // The others are still shown.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let bound = tokio::net::TcpSocket::new_v4().unwrap();
+    bound.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = bound.local_addr().unwrap().port();
     node.repository("gone.org", &format!("gw,/x,http://127.0.0.1:{port}/api/v1"));
     node.repository("bad.org", "nonsense");
     let (rows, faults) = list(&node.place(), None).unwrap();

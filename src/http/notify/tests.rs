@@ -1,13 +1,16 @@
-//! Both dialects over sockets. The clients here are stand-ins: [`CppClient`] has the weaknesses of the C++ client's parser, and
-//! no others.
+//! Both dialects over sockets. The clients here are stand-ins: [`CppStream`] has the weaknesses of the C++ client.
 
+#[path = "../../../tests/it/harness/cpp_stream.rs"]
+mod cpp_stream;
+
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use axum::http::StatusCode;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 
@@ -19,6 +22,7 @@ use crate::domain::token::Token;
 use crate::http::{Limits, serve};
 use crate::store::Store;
 use crate::store::logs::LogStore;
+use cpp_stream::{CppStream, Finished, cpp_request};
 
 const TOKEN: &str = "a-secret-of-the-test";
 const A: &str = "a.example.org";
@@ -33,7 +37,8 @@ pub(crate) async fn notify(
     settings: NotifySettings,
 ) -> Arc<Notify> {
     let notifications = Arc::new(unverified(engine.store().clone()).await);
-    Arc::new(Notify::new(notifications, Arc::clone(engine), settings, shutdown.clone()))
+    let (_, may_read) = tokio::sync::watch::channel(false);
+    Arc::new(Notify::new(notifications, Arc::clone(engine), settings, may_read, shutdown.clone()))
 }
 
 struct Service {
@@ -64,9 +69,10 @@ impl Service {
         let engine = Arc::new(engine.await.unwrap());
         engine.set_bootstrap_token(&Token::new(TOKEN).unwrap());
         let shutdown = CancellationToken::new();
+        let write_idle = settings.idle;
         let notify = notify(&engine, &shutdown, settings).await;
         let listening = TcpListener::from_std(listener.try_clone().unwrap()).unwrap();
-        let limits = Limits { connections: 5000, ..Limits::default() };
+        let limits = Limits { connections: 5000, write_idle, ..Limits::default() };
         let serving = tokio::spawn(serve([listening], notify_router(Arc::clone(&notify)), limits, shutdown.clone()));
         Self { address: listener.local_addr().unwrap(), listener, directory, shutdown, serving, notify }
     }
@@ -139,74 +145,41 @@ enum End {
     Cut,
 }
 
-/// A stand-in for the C++ client's end of a stream. What one read brings is one event, or nothing: what stands behind the first
-/// event of a read is lost to it, and what does not look like one ends it.
+/// The C++ client on a connection.
 struct CppClient {
     stream: TcpStream,
-    /// What was read and belongs to no chunk yet.
-    raw: Vec<u8>,
-    head: bool,
+    state: CppStream,
+    /// What it was told and nobody has asked for yet.
+    told: VecDeque<String>,
 }
 
 impl CppClient {
     async fn subscribe(address: SocketAddr, repository: &str) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let body = json!({"version": 1, "repository": repository}).to_string();
-        // As libcurl sends it.
-        let head = format!(
-            "GET /api/v1/notifications/subscribe HTTP/1.1\r\nHost: {address}\r\nAccept: */*\r\nContent-Length: {}\r\n\
-             Content-Type: application/x-www-form-urlencoded\r\n\r\n",
-            body.len()
-        );
-        stream.write_all((head + &body).as_bytes()).await.unwrap();
-        Self { stream, raw: Vec::new(), head: true }
+        stream.write_all(cpp_request(&address.to_string(), repository).as_bytes()).await.unwrap();
+        Self { stream, state: CppStream::default(), told: VecDeque::new() }
     }
 
-    /// What one read brings, without HTTP's framing.
-    async fn read(&mut self) -> Result<Vec<u8>, End> {
-        loop {
-            if self.head
-                && let Some(end) = self.raw.windows(4).position(|bytes| bytes == b"\r\n\r\n")
-            {
-                let head = String::from_utf8(self.raw.drain(..end + 4).collect()).unwrap().to_ascii_lowercase();
-                assert!(head.starts_with("http/1.1 200 ok\r\n"), "{head}");
-                assert!(head.contains("content-type: text/event-stream\r\n"), "{head}");
-                assert!(head.contains("cache-control: no-cache\r\n"), "{head}");
-                assert!(head.contains("transfer-encoding: chunked\r\n"), "{head}");
-                self.head = false;
-            }
-            if !self.head {
-                let mut whole = Vec::new();
-                while let Some((size, after)) = chunk_head(&self.raw) {
-                    if size == 0 {
-                        return Err(End::Finished);
-                    }
-                    if self.raw.len() < after + size + 2 {
-                        break;
-                    }
-                    whole.extend_from_slice(&self.raw[after..after + size]);
-                    self.raw.drain(..after + size + 2);
-                }
-                if !whole.is_empty() {
-                    return Ok(whole);
-                }
-            }
-            let mut buffer = vec![0; 16 * 1024];
-            match tokio::time::timeout(LONG, self.stream.read(&mut buffer)).await.unwrap() {
-                Ok(0) | Err(_) => return Err(End::Cut),
-                Ok(count) => self.raw.extend_from_slice(&buffer[..count]),
+    /// Reads once.
+    async fn read(&mut self) -> Result<(), End> {
+        let mut buffer = vec![0; 16 * 1024];
+        match tokio::time::timeout(LONG, self.stream.read(&mut buffer)).await.unwrap() {
+            Ok(0) | Err(_) => Err(End::Cut),
+            Ok(count) => {
+                self.told.extend(self.state.read(&buffer[..count]).map_err(|Finished| End::Finished)?);
+                Ok(())
             }
         }
     }
 
-    /// The next message, as its parser finds it.
+    /// The next message.
     async fn next(&mut self) -> Result<Vec<u8>, End> {
-        let read = self.read().await?;
-        let text = std::str::from_utf8(&read).unwrap();
-        let event = text.strip_prefix("data: ").and_then(|rest| rest.strip_suffix("\n\n"));
-        let event = event.unwrap_or_else(|| panic!("no event that it can read: {text:?}"));
-        assert!(!event.contains('\n'), "two events at once, and the second is lost: {text:?}");
-        Ok(event.as_bytes().to_vec())
+        loop {
+            if let Some(message) = self.told.pop_front() {
+                return Ok(message.into_bytes());
+            }
+            self.read().await?;
+        }
     }
 
     /// Waits until a revision comes; none may be older than the one before.
@@ -218,12 +191,6 @@ impl CppClient {
         }
         Ok(())
     }
-}
-
-fn chunk_head(raw: &[u8]) -> Option<(usize, usize)> {
-    let end = raw.windows(2).position(|bytes| bytes == b"\r\n")?;
-    let size = usize::from_str_radix(std::str::from_utf8(&raw[..end]).unwrap(), 16).unwrap();
-    Some((size, end + 2))
 }
 
 fn request(repository: &str) -> String {
@@ -273,13 +240,9 @@ async fn a_stream_is_cut_and_never_finished_when_the_server_stops() {
         (CppClient::subscribe(service.address, A).await, CppClient::subscribe(service.address, B).await);
     told.next().await.unwrap();
     // Its head is there without an event.
-    while waiting.head {
-        let mut buffer = [0; 1024];
-        let count = waiting.stream.read(&mut buffer).await.unwrap();
-        waiting.raw.extend_from_slice(&buffer[..count]);
-        waiting.head = !waiting.raw.ends_with(b"\r\n\r\n");
+    while !waiting.state.has_head() {
+        waiting.read().await.unwrap();
     }
-    waiting.raw.clear();
     service.stop().await;
     assert_eq!(told.next().await.unwrap_err(), End::Cut);
     assert_eq!(waiting.next().await.unwrap_err(), End::Cut);
@@ -448,24 +411,103 @@ async fn rights_and_limits_are_kept() {
 }
 
 #[tokio::test]
-async fn who_goes_without_a_word_and_who_takes_nothing_holds_nobody_up() {
+async fn who_is_busy_while_several_come_loses_none_of_what_it_reads_at_once() {
+    let service = Service::with(NotifySettings { pause: Duration::ZERO, ..NotifySettings::default() }).await;
+    let mut client = CppClient::subscribe(service.address, A).await;
+    service.publish(A, 1).await;
+    assert_eq!(revision(&client.next().await.unwrap()), 1);
+    for next in 2..=5 {
+        service.publish(A, next).await;
+        // It lies in the socket, and the client is elsewhere.
+        let mut there = vec![0; 16 * 1024];
+        let wanted = usize::try_from(next).unwrap() - 1;
+        while {
+            let count = client.stream.peek(&mut there).await.unwrap();
+            there[..count].windows(6).filter(|six| six == b"data: ").count() < wanted
+        } {
+            tokio::task::yield_now().await;
+        }
+    }
+    client.read().await.unwrap();
+    assert_eq!(client.told.iter().map(|told| revision(told.as_bytes())).collect::<Vec<_>>(), [2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn who_goes_without_a_word_holds_nobody_up_and_is_dropped() {
     let service = Service::start().await;
-    let deaf = CppClient::subscribe(service.address, A).await;
     let gone = CppClient::subscribe(service.address, A).await;
     let mut hears = CppClient::subscribe(service.address, A).await;
-    while service.notify.notifications.subscribers() < 3 {
+    while service.notify.notifications.subscribers() < 2 {
         tokio::task::yield_now().await;
     }
     drop(gone);
-    let hearing = tokio::spawn(async move { hears.until(&mut 0, 29).await.unwrap() });
-    for next in 1..30 {
-        service.publish(A, next).await;
-    }
-    while service.notify.notifications.subscribers() > 2 {
+    service.publish(A, 1).await;
+    hears.until(&mut 0, 1).await.unwrap();
+    while service.notify.notifications.subscribers() > 1 {
         tokio::task::yield_now().await;
     }
-    hearing.await.unwrap();
-    drop(deaf);
+}
+
+/// A subscriber whose socket takes little, and who reads nothing behind the head.
+async fn deaf(service: &Service, request: &[u8], then: &[u8]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(service.address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    stream.write_all(then).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn who_takes_nothing_is_dropped_and_the_others_get_everything_at_once() {
+    let (idle, pause) = (Duration::from_secs(1), Duration::ZERO);
+    let service = Service::with(NotifySettings { idle, pause, ..NotifySettings::default() }).await;
+    let upgrade = "GET /api/v1/subscribe HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    // A text frame with a mask of zeros.
+    let asked = request(A);
+    let ask = [&[0x81, 0x80 | u8::try_from(asked.len()).unwrap(), 0, 0, 0, 0], asked.as_bytes()].concat();
+    let sse = cpp_request("localhost", A);
+    let _deaf = [deaf(&service, sse.as_bytes(), b"").await, deaf(&service, upgrade.as_bytes(), &ask).await];
+    let mut socket = service.websocket().await;
+    socket.send(Frame::binary(request(A))).await.unwrap();
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    stream.write_all(sse.as_bytes()).await.unwrap();
+    while service.notify.notifications.subscribers() < 4 {
+        tokio::task::yield_now().await;
+    }
+    // Far more than the kernel keeps for the deaf ones.
+    let padding = "x".repeat(500_000);
+    let mut read = Vec::new();
+    let dropping = async {
+        for number in 1.. {
+            let message = unverified_message(A, number).replacen('{', &format!("{{\"padding\":\"{padding}\","), 1);
+            let (status, answer) = service.post("publish", Some(TOKEN), message.clone()).await;
+            assert_eq!(status, StatusCode::OK, "{answer}");
+            assert_eq!(frame(&mut socket).await, message.as_bytes());
+            // One event is one chunk, and comes as it is.
+            let event = format!("\r\ndata: {message}\n\n\r\n");
+            while !read.ends_with(event.as_bytes()) {
+                stream.read_buf(&mut read).await.unwrap();
+            }
+            read.clear();
+            if service.notify.notifications.subscribers() == 2 {
+                return number;
+            }
+        }
+        0
+    };
+    assert!(tokio::time::timeout(LONG, dropping).await.unwrap() > 1);
+    let counted = async {
+        while service.notify.notifications.figures().dropped() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, counted).await.expect("both are counted as dropped");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

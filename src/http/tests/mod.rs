@@ -213,7 +213,7 @@ pub(super) struct Sse(BoxStream<'static, Event>);
 impl Sse {
     /// The next event; `None` at the end.
     pub(super) async fn next(&mut self) -> Option<Event> {
-        tokio::time::timeout(Duration::from_secs(30), self.0.next()).await.expect("an event or the end comes")
+        tokio::time::timeout(Duration::from_secs(120), self.0.next()).await.expect("an event or the end comes")
     }
 
     /// The next event's type, id and data.

@@ -14,7 +14,7 @@ use super::{Server, TOKEN, job};
 use crate::http::{Limits, serve};
 
 /// Long enough for any machine; nothing waits for it when all is well.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 const SHORT: Duration = Duration::from_millis(30);
 
 async fn listening(limits: Limits) -> (Server, SocketAddr, JoinHandle<()>) {
@@ -187,7 +187,8 @@ async fn ask(stream: &mut TcpStream) -> String {
 
 #[tokio::test]
 async fn what_comes_on_an_open_connection_after_the_stop_is_answered_as_the_last() {
-    let (server, address, running) = listening(Limits::default()).await;
+    let limits = Limits { last_request: PATIENCE, shutdown_grace: 2 * PATIENCE, ..Limits::default() };
+    let (server, address, running) = listening(limits).await;
     let (mut kept, mut half, mut new) = (connected(address).await, connected(address).await, connected(address).await);
     for stream in [&mut kept, &mut half] {
         assert!(!ask(stream).await.contains("connection: close"));
@@ -228,17 +229,17 @@ async fn a_request_that_lies_unread_when_its_connection_would_end_is_answered() 
 
 #[tokio::test]
 async fn idle_connections_hold_up_the_end_for_a_moment_only() {
-    let (server, address, running) = listening(Limits::default()).await;
+    let limits = Limits { shutdown_grace: 2 * PATIENCE, ..Limits::default() };
+    let (server, address, running) = listening(limits).await;
     let mut idle = Vec::new();
     for _ in 0..50 {
         let mut stream = connected(address).await;
         ask(&mut stream).await;
         idle.push(stream);
     }
-    let told = tokio::time::Instant::now();
     server.shutdown.cancel();
+    // Long before the time is over that it would give requests.
     timeout(PATIENCE, running).await.expect("the server ends").unwrap();
-    assert!(told.elapsed() < Limits::default().shutdown_grace / 2, "{:?}", told.elapsed());
     for stream in &mut idle {
         assert_eq!(reply(stream).await, "", "closed in order");
     }

@@ -187,7 +187,7 @@ async fn a_long_poll_ends_with_its_token_and_hands_out_nothing_more() {
     };
     let (reply, ()) = tokio::join!(polling, revoking);
     assert_eq!((reply.status, reply.code().as_str()), (StatusCode::UNAUTHORIZED, "unauthorized"));
-    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+    assert!(began.elapsed() < crate::app::MAX_WAIT, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn a_stream_ends_when_its_token_expires_or_its_file_says_otherwise() {
     let server = Server::start().await;
     let reader = || record("reader", "reader", [Role::Read]);
     let mut ending = reader();
-    ending.expires_at = Some(Timestamp::now() + SignedDuration::from_millis(300));
+    ending.expires_at = Some(Timestamp::now() + SignedDuration::from_secs(3));
     let mut replaced = reader();
     replaced.sha256 = Token::new("another").unwrap().digest();
     let mut degraded = reader();

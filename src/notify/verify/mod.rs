@@ -99,7 +99,7 @@ impl Refusal {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Manifest { .. } => "send the file .cvmfspublished as the repository has it, base64",
-            Self::NoKey { .. } => "put its public key into [notify] keys_dir as NAME.pub or DOMAIN.pub",
+            Self::NoKey { .. } => "put its public key into [server] keys_dir as NAME.pub or DOMAIN.pub",
             Self::NoSource { .. } => "set url in [repositories.\"NAME\"], or [notify] repository_url",
             Self::Unreachable { .. } => "publish again when it answers",
         }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use reqwest::header::{
-    CACHE_CONTROL, ETAG, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, PRAGMA,
+    CACHE_CONTROL, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+    PRAGMA,
 };
 use reqwest::{Client, StatusCode};
 
@@ -13,6 +14,8 @@ use crate::cvmfs::manifest;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Age in seconds from which on a page's time tells it from the next version.
+const SETTLED_S: i64 = 2;
 
 /// What was fetched from a URL last.
 #[derive(Debug)]
@@ -54,8 +57,7 @@ impl Pages {
             StatusCode::NOT_MODIFIED if self.version.is_some() => return Ok(Look::Unchanged),
             status => return Err(Watcher::unreadable(&self.url, format!("it answers {status}"))),
         }
-        let said = |name, ask| Some((ask, response.headers().get(name)?.clone()));
-        let version = said(ETAG, IF_NONE_MATCH).or_else(|| said(LAST_MODIFIED, IF_MODIFIED_SINCE));
+        let version = version(response.headers());
         let (mut body, mut pieces) = (Vec::new(), response.bytes_stream());
         while let Some(piece) = pieces.next().await {
             body.extend_from_slice(&piece.map_err(failed)?);
@@ -67,4 +69,19 @@ impl Pages {
         self.version = version;
         Ok(Look::Manifest(body))
     }
+}
+
+/// What tells this version of a page from the next one. Nothing where it is so young that the next one may come in the same second: web
+/// servers write whole seconds, and some make their tags of them.
+fn version(headers: &HeaderMap) -> Option<(HeaderName, HeaderValue)> {
+    let time = |name| {
+        let text = headers.get(name)?.to_str().ok()?;
+        Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_second())
+    };
+    let is_young = match (time(LAST_MODIFIED), time(DATE)) {
+        (Some(modified), Some(now)) => now < modified + SETTLED_S,
+        _ => false,
+    };
+    let said = |name, ask| Some((ask, headers.get(name)?.clone()));
+    said(ETAG, IF_NONE_MATCH).or_else(|| said(LAST_MODIFIED, IF_MODIFIED_SINCE)).filter(|_| !is_young)
 }

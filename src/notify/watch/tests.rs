@@ -101,7 +101,7 @@ async fn a_page_is_fetched_where_it_changed_only_and_failures_are_told_and_outli
     let url = format!("http://{}/cvmfs/a.example.org/", listener.local_addr().unwrap());
     let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     let mut watcher = Watcher::new(Place::Url(url), Duration::from_millis(2)).unwrap();
-    for (version, tag) in [("one", ("etag", "\"1\"")), ("two", ("last-modified", "Sat, 21 Nov 2026 20:00:00 GMT"))] {
+    for (version, tag) in [("one", ("etag", "\"1\"")), ("two", ("last-modified", "Sat, 21 Nov 2020 20:00:00 GMT"))] {
         *state.manifest.lock().unwrap() = version.into();
         *state.tag.lock().unwrap() = Some((tag.0, tag.1.into()));
         assert_eq!(soon(watcher.next()).await.unwrap(), version.as_bytes());
@@ -119,6 +119,14 @@ async fn a_page_is_fetched_where_it_changed_only_and_failures_are_told_and_outli
     }
     watcher.forget();
     assert_eq!(soon(watcher.next()).await.unwrap(), b"two", "nothing came of it");
+    // Two versions of one second. The clock of this machine is that of the server.
+    let same = jiff::Timestamp::now().saturating_add(jiff::SignedDuration::from_secs(3600)).unwrap();
+    let same = same.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    *state.tag.lock().unwrap() = Some(("last-modified", same));
+    for version in ["first", "second"] {
+        *state.manifest.lock().unwrap() = version.into();
+        assert_eq!(soon(watcher.next()).await.unwrap(), version.as_bytes());
+    }
     state.status.store(503, Ordering::SeqCst);
     let error = soon(watcher.next()).await.unwrap_err();
     assert!(error.to_string().contains("503"), "{error}");

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 /// How much of the end is kept for the report.
 pub(super) const TAIL_BYTES: usize = 8 << 10;
 /// How long a pipe is read after the last process that was known to write to it has ended.
-const DRAIN: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 2000 });
+const DRAIN: Duration = Duration::from_secs(2);
 const CHUNK: usize = 16 << 10;
 
 /// What is known of the output when it has ended.

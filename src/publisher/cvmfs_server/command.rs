@@ -16,6 +16,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, setsid};
 
+use super::publishing::CLIENT;
 use super::refusal::{Said, Subcommand};
 use super::words::Word;
 use crate::processes;
@@ -23,7 +24,7 @@ use crate::processes;
 /// Marks the processes of a batch.
 const BATCH: &str = "CONVEYOR_BATCH";
 /// Clients of CernVM-FS that a mount started. They serve everybody and are nobody's to end.
-const SPARED: &[&str] = &["cvmfs2"];
+const SPARED: &[&str] = &[CLIENT];
 /// How long killed processes may take to be gone: one that waits for a disk dies when the disk answers.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a running command is looked at.

@@ -23,6 +23,7 @@ mod lease;
 mod open;
 mod place;
 mod publish;
+mod publishing;
 mod refusal;
 mod settings;
 mod settle;

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::command::Call;
 use super::journal::{Entry, Journal, Lease, Phase};
+use super::publishing::Publishing;
 use super::refusal::{Refusal, Subcommand};
 use super::settle::{self, failed};
 use super::site::Site;
@@ -115,10 +116,10 @@ fn check_idle(site: &Site) -> Result<(), PublisherError> {
     if let Some(lock) = site.lock()? {
         return busy(site.describe(&lock));
     }
-    if site.is_publishing() {
-        return busy("a publish that is not Conveyor's runs: is_publishing.lock is held".into());
+    match site.publishing().map_err(failed(site, "look who publishes"))? {
+        Publishing::Nobody => Ok(()),
+        publishing => busy(format!("a publish that is not Conveyor's runs: {publishing}")),
     }
-    Ok(())
 }
 
 /// What a refused `transaction` means for the batch.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::command::{self, Call};
 use super::journal::{Entry, Journal, Lock, Phase};
+use super::publishing::Publishing;
 use super::refusal::{Refusal, Subcommand};
 use super::settings::Settings;
 use super::site::Site;
@@ -74,14 +75,21 @@ pub(super) fn fence(settings: &Settings, site: &Site, entry: &Entry) -> Result<(
 pub(super) fn end_processes(site: &Site, key: &str) -> Result<(), PublisherError> {
     command::end(key).map_err(failed(site, "end the processes of a batch"))?;
     let began = Instant::now();
-    while site.is_publishing() {
-        if began.elapsed() > LOCK_PATIENCE {
-            let holder = "a publish that is not Conveyor's runs: is_publishing.lock is held".into();
-            return Err(PublisherError::Busy { repository: site.name.clone(), holder });
+    loop {
+        let publishing = site.publishing().map_err(failed(site, "look who publishes"))?;
+        match publishing {
+            Publishing::Nobody => return Ok(()),
+            // Kept by what our publish or our `abort` mounted before it was killed.
+            Publishing::LeftBehind => {
+                return site.forget_publishing().map_err(failed(site, "remove its is_publishing.lock"));
+            }
+            Publishing::Somebody(_) if began.elapsed() > LOCK_PATIENCE => {
+                let holder = format!("a publish that is not Conveyor's runs: {publishing}");
+                return Err(PublisherError::Busy { repository: site.name.clone(), holder });
+            }
+            Publishing::Somebody(_) => std::thread::sleep(LOOK),
         }
-        std::thread::sleep(LOOK);
     }
-    Ok(())
 }
 
 /// Ends what is left of a transaction, if it is ours, and forgets it. It must be fenced, or never have come to a publish.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Uid, User};
 
 use super::Mark;
@@ -60,14 +59,6 @@ impl Site {
     pub(super) fn lock(&self) -> Result<Option<Lock>, PublisherError> {
         let path = self.lock_path();
         Lock::look(&path).map_err(|source| PublisherError::Io { what: format!("look at {}", path.display()), source })
-    }
-
-    /// Whether somebody publishes: `is_publishing.lock` is held then, as its being there says nothing.
-    pub(super) fn is_publishing(&self) -> bool {
-        let Ok(file) = fs::OpenOptions::new().read(true).open(self.node.spool.join("is_publishing.lock")) else {
-            return false;
-        };
-        Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
     }
 
     /// Where the open transaction's changes are.

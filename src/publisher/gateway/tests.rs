@@ -1,7 +1,6 @@
 //! What the client says of each answer of a gateway.
 #![allow(clippy::unwrap_used)]
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use super::stand_in::{Fault, StandIn, key};
@@ -86,7 +85,8 @@ fn a_commit_that_takes_too_long_leaves_the_outcome_unknown() {
     let stand_in = StandIn::start();
     stand_in.add_lease("T1=", "r.org/a", LATER, "host1");
     stand_in.state().committing = true;
-    let limits = Timeouts { commit: Duration::from_millis(100), ..limits() };
+    // Long enough to send the request on a busy machine.
+    let limits = Timeouts { commit: Duration::from_secs(2), ..limits() };
     let gateway = Gateway::new(&stand_in.url(), Some(key()), limits).unwrap();
     let error = gateway.drop_lease(&token("T1=")).unwrap_err();
     assert!(error.is_outcome_unknown(), "{error:?}");
@@ -114,7 +114,10 @@ fn what_was_sent_and_not_answered_is_told_from_what_was_not_sent() {
     assert_eq!(stand_in.state().seen.len(), 5, "nothing was sent twice");
     assert_eq!(gateway.drop_lease(&token("T1=")).unwrap(), Dropped::WasGone);
 
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Nobody listens there, and nobody else gets it.
+    let bound = tokio::net::TcpSocket::new_v4().unwrap();
+    bound.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = bound.local_addr().unwrap().port();
     let nowhere = Gateway::new(&format!("http://127.0.0.1:{port}/api/v1"), Some(key()), limits()).unwrap();
     let error = nowhere.drop_lease(&token("T1=")).unwrap_err();
     assert!(matches!(error, GatewayError::Unreachable { .. }), "{error:?}");

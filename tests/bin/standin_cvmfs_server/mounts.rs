@@ -59,6 +59,8 @@ pub(crate) fn renew(lab: &Lab, command: &str, repository: &Repository) {
     unmount(repository);
     lab.point(command, "after-umount");
     for directory in [repository.upper(), repository.spool("ofs_workdir")] {
+        // One that was killed here has left none, and must not be the last that could do this.
+        fs::create_dir_all(&directory).unwrap();
         fs::remove_dir_all(&directory).unwrap();
         fs::create_dir_all(&directory).unwrap();
     }

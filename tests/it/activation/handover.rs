@@ -1,10 +1,10 @@
 //! Which descriptors are taken, and what becomes of them.
 
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::Held;
-use crate::harness::{Http, REPOSITORY, until};
+use crate::harness::{Daemon, Http, Port, REPOSITORY};
 
 #[test]
 fn all_sockets_named_http_are_served_and_no_other() {
@@ -15,10 +15,10 @@ fn all_sockets_named_http_are_served_and_no_other() {
         let run = held.server.program().run(&["--url", &url, "submit", "-r", REPOSITORY, "-p", ""]);
         assert_eq!(run.code, 0, "{url}: {run:?}");
     }
-    let log = held.server.log();
-    for place in [format!("http://{four}"), format!("http://{six}"), format!("unix:{path}")] {
-        assert!(log.contains(&format!("listening on {place}")), "{log}");
-    }
+    let places = [format!("http://{four}"), format!("http://{six}"), format!("unix:{path}")];
+    let log = held.server.process().said("it listens on all of them", |_, log| {
+        places.iter().all(|place| log.contains(&format!("listening on {place}"))).then(|| log.to_owned())
+    });
     assert!(log.contains("handed over") && !log.contains("127.0.0.1:8080"), "the settings are not looked at: {log}");
     let token = held.server.token();
     assert_eq!(Http::new(&format!("http://{four}"), token).get("/healthz").status, 200);
@@ -84,10 +84,12 @@ fn what_is_no_socket_for_requests_is_refused_by_name() {
 #[test]
 fn what_was_meant_for_another_process_is_not_taken() {
     let Some(held) = Held::open() else { return };
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let mut command = held.server.program().command(&["server", "--listen", &free]);
+    let free = Port::reserve();
+    let mut command = held.server.program().command(&["server", "--listen", &free.address()]);
     command.envs([("LISTEN_PID", "1"), ("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "other")]);
-    let mut server = crate::harness::Daemon::start(&mut command);
-    until("it listens where its settings say", || TcpStream::connect(&free).ok());
+    let mut server = Daemon::start(&mut command);
+    let wanted = format!("listening on http://{}", free.address());
+    server.said("it listens where its settings say", |_, log| log.contains(&wanted).then_some(()));
+    assert!(TcpStream::connect(free.address()).is_ok());
     assert!(server.terminate().success());
 }

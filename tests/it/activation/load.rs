@@ -25,6 +25,9 @@ const PER_SECOND: u32 = 200;
 const CLIENTS: u32 = 20;
 /// Longer than the server keeps an idle connection when it stops.
 const SLOW: Duration = Duration::from_millis(1700);
+/// A connection that was not used for so long is an idle one: the server, when it stops, gives each half a second to send a
+/// last request, and on a busy machine a client that keeps the pace may come later.
+const IDLE: Duration = Duration::from_millis(350);
 const ANSWER_MAX: usize = 1 << 20;
 
 /// What all clients together have seen.
@@ -79,14 +82,14 @@ pub(super) fn run(held: &mut Held, what: &str, meanwhile: impl FnOnce(&mut Held,
     for number in 0..CLIENTS {
         let place = [&four, &six, &unix, &four][number as usize % 4].clone();
         let phase = period * number / CLIENTS;
-        let raw = Raw { place: place.clone(), keep: number % 3 > 0, token, connection: None };
+        let raw = Raw::new(place.clone(), number % 3 > 0, token);
         tasks.push(runtime.spawn(raw.submit_all(Arc::clone(&tally), phase, period)));
         let client = Client::new(&place.url(), Some(Token::new(token).unwrap())).unwrap();
         let client = client.with_retry_for(Duration::from_secs(120));
         tasks.push(runtime.spawn(submit_all(client, Arc::clone(&tally), phase + period / 2, period)));
     }
     for place in [four, six, unix] {
-        let raw = Raw { place, keep: true, token, connection: None };
+        let raw = Raw::new(place, true, token);
         tasks.push(runtime.spawn(raw.submit_all(Arc::clone(&tally), Duration::ZERO, SLOW)));
     }
     meanwhile(held, &tally);
@@ -183,9 +186,16 @@ struct Raw {
     keep: bool,
     token: &'static str,
     connection: Option<SendRequest<Body>>,
+    /// When an answer came last, and whether the last request went out on a connection that was idle since.
+    used: Instant,
+    was_idle: bool,
 }
 
 impl Raw {
+    fn new(place: Place, keep: bool, token: &'static str) -> Self {
+        Self { place, keep, token, connection: None, used: Instant::now(), was_idle: false }
+    }
+
     async fn submit_all(mut self, tally: Arc<Tally>, phase: Duration, period: Duration) {
         let mut pace = pace(phase, period);
         while !tally.over.load(Ordering::Relaxed) {
@@ -194,14 +204,16 @@ impl Raw {
             let (id, began) = (spec.id, Instant::now());
             tally.sent.fetch_add(1, Ordering::Relaxed);
             let outcome = self.submit(&spec, &tally).await.map_err(|error| format!("{}: {error}", self.place.url()));
-            tally.note(id, began, outcome, if period == SLOW { &tally.idle } else { &tally.raw });
+            tally.note(id, began, outcome, if period == SLOW || self.was_idle { &tally.idle } else { &tally.raw });
         }
     }
 
     async fn submit(&mut self, spec: &JobSpec, tally: &Tally) -> Result<(), String> {
         let body = serde_json::to_vec(&[spec]).unwrap();
         loop {
-            let mut connection = match self.connection.take().filter(|connection| !connection.is_closed()) {
+            let kept = self.connection.take().filter(|connection| !connection.is_closed());
+            let is_kept = kept.is_some();
+            let mut connection = match kept {
                 Some(connection) => connection,
                 None => self.connect().await?,
             };
@@ -209,6 +221,7 @@ impl Raw {
                 tally.unsent.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
+            self.was_idle = is_kept && self.used.elapsed() >= IDLE;
             let answer = match connection.try_send_request(self.request(body.clone())).await {
                 Ok(answer) => answer,
                 Err(mut error) => {
@@ -226,7 +239,7 @@ impl Raw {
             if status != 201 {
                 return Err(format!("{status}: {}", String::from_utf8_lossy(&body)));
             }
-            self.connection = self.keep.then_some(connection);
+            (self.connection, self.used) = (self.keep.then_some(connection), Instant::now());
             return Ok(());
         }
     }

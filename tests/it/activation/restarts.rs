@@ -6,6 +6,8 @@ use super::{Held, load};
 
 /// Accepted jobs between two restarts.
 const BETWEEN: usize = 250;
+/// How long a server that stops waits for requests that do not end.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// How often the server is restarted: `CONVEYOR_TEST_RESTARTS`, for long runs.
 fn restarts() -> usize {
@@ -30,7 +32,7 @@ fn a_restart_under_load_drops_no_request_and_loses_no_job() {
     println!("longest stop {longest:.0?}");
     let failed = tally.failures_of_raw();
     assert!(failed.is_empty(), "{} failed: {failed:#?}", failed.len());
-    assert!(longest < Duration::from_secs(5), "the end takes a moment only");
+    assert!(longest < GRACE, "nobody was waited for in vain: {longest:.0?}");
 }
 
 #[test]

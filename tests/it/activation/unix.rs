@@ -2,10 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{Daemon, Gate, REPOSITORY, Server, job, packed, private, until};
+use crate::harness::{Daemon, Gate, REPOSITORY, Server, copy_apart, job, packed, private, until};
 
 /// A server that listens on a Unix socket alone, at a path with a space.
 struct Local {
@@ -96,7 +96,7 @@ fn who_may_not_connect_is_told_which_group_may() {
     // The way there must be open to see the socket itself.
     std::fs::set_permissions(base, std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = base.join("conveyor");
-    std::fs::copy(env!("CARGO_BIN_EXE_conveyor"), &program).unwrap();
+    copy_apart(Path::new(env!("CARGO_BIN_EXE_conveyor")), &program);
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
     command.args(["--url", &local.url, "list"]).env_remove("CONVEYOR_CONFIG");

@@ -5,19 +5,24 @@ use serde_json::json;
 use super::amqp::Amqp;
 use super::table;
 use crate::announce::{Foreign, Notifier};
-use crate::harness::{Http, REPOSITORY, Rabbit, no_rabbit, until};
+use crate::harness::{
+    Daemon, Http, PASSWORD, Place, Program, REPOSITORY, Relay, USER, no_rabbit, private, shared, until,
+};
+
+/// A port on which nobody listens.
+const NOBODY: u16 = 1;
 
 #[test]
 fn servers_share_what_they_are_told_and_miss_nothing_while_they_or_the_broker_are_away() {
     if no_rabbit() {
         return;
     }
-    let (rabbit, foreign) = (Rabbit::start(None), Foreign::new());
-    let vhost = rabbit.vhost();
+    let (rabbit, foreign) = (shared(), Foreign::new());
+    let (vhost, relay) = (rabbit.vhost(), Relay::to(rabbit.port()));
     let directory = foreign.root().join(REPOSITORY);
-    let start = || Notifier::start(&foreign, |base| table(base, rabbit.port(), &vhost));
+    let start = || Notifier::start(&foreign, |base| table(base, relay.port(), &vhost));
     let (mut one, mut two) = (start(), start());
-    let exchanges = |server: &Notifier| until("it exchanges", || server.said().contains("state=up").then_some(()));
+    let exchanges = |server: &Notifier| until("it exchanges", || server.said().contains("state=\"up\"").then_some(()));
     [&one, &two].into_iter().for_each(exchanges);
 
     // What is posted goes as it came to whoever listens, `cvmfs-notify` among them.
@@ -45,11 +50,11 @@ fn servers_share_what_they_are_told_and_miss_nothing_while_they_or_the_broker_ar
     two.tells(second);
 
     // Told while the broker is away by a server that dies: sent all the same.
-    rabbit.stop();
+    relay.turn(NOBODY);
     let third = foreign.publish();
     one.publish(&directory);
     one.kill9();
-    rabbit.up();
+    relay.turn(rabbit.port());
     one.start_again(None);
     two.tells(third);
 
@@ -60,12 +65,40 @@ fn servers_share_what_they_are_told_and_miss_nothing_while_they_or_the_broker_ar
     two.start_again(None);
     two.tells(fourth);
 
-    // So does one whose broker was killed meanwhile.
-    let _ = foreign.publish();
-    rabbit.kill9();
+    // So does one whose connection was cut meanwhile.
+    let fifth = foreign.publish();
+    relay.turn(NOBODY);
     one.publish(&directory);
-    rabbit.up();
-    two.tells(fourth + 1);
+    relay.turn(rabbit.port());
+    two.tells(fifth);
+}
+
+#[test]
+fn what_cvmfs_notify_had_in_its_environment_leads_to_the_broker() {
+    if no_rabbit() {
+        return;
+    }
+    let (rabbit, place) = (shared(), Place::new());
+    let path = |name: &str| place.path().join(name);
+    private(&path("config.toml"), "");
+    let program = Program::new(&path("config.toml"), place.path());
+    let mut command = program.command(&["notify", "server", "--listen", "127.0.0.1:0", "--state-dir"]);
+    command.arg(path("state")).env("CVMFS_NOTIFY_LOG_LEVEL", "debug").envs([
+        ("CVMFS_NOTIFY_AMQP_URL", "127.0.0.1"),
+        ("CVMFS_NOTIFY_AMQP_PORT", &rabbit.port().to_string()),
+        ("CVMFS_NOTIFY_AMQP_VHOST", &rabbit.vhost()),
+        ("CVMFS_NOTIFY_AMQP_USERNAME", USER),
+        ("CVMFS_NOTIFY_AMQP_PASSWORD", PASSWORD),
+    ]);
+    let mut server = Daemon::start(&mut command);
+    server.said("it exchanges", |_, log| log.contains("state=\"up\"").then_some(()));
+    let url =
+        server.said("it listens", |_, log| Some(log.split_once("notifications at ")?.1.split_once('\n')?.0.to_owned()));
+    Http::new(&url, "none").get("/readyz");
+    server.said("it logs in detail", |_, log| log.contains("DEBUG").then_some(()));
+    assert!(server.terminate().success());
+    server.until_quiet();
+    assert!(!server.stderr().contains(PASSWORD), "{}", server.stderr());
 }
 
 #[cfg(feature = "crash-points")]
@@ -75,16 +108,18 @@ fn a_server_that_dies_before_or_after_it_sent_a_message_sends_it() {
         return;
     }
     let foreign = Foreign::new();
-    let (rabbit, vhost) = (crate::harness::shared(), crate::harness::shared().vhost());
+    let (rabbit, vhost) = (shared(), shared().vhost());
     let start = || Notifier::start(&foreign, |base| table(base, rabbit.port(), &vhost));
     let (mut one, two) = (start(), start());
     for point in ["notify.before-send", "notify.sent"] {
         one.stop();
         one.start_again(Some(point));
         let revision = foreign.publish();
-        one.publish(&foreign.root().join(REPOSITORY));
+        // It may die before it answers; then whoever publishes asks again.
+        let mut publishing = one.publishing(&foreign.root().join(REPOSITORY));
         one.died();
         one.start_again(None);
         two.tells(revision);
+        assert!(publishing.wait().success(), "{}", publishing.stderr());
     }
 }

@@ -1,7 +1,5 @@
 //! A client of the broker that is not ours: what others would see.
 
-use std::time::Duration;
-
 use futures_util::StreamExt;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions,
@@ -9,7 +7,7 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 
-use crate::harness::{PASSWORD, USER};
+use crate::harness::{PASSWORD, PATIENCE, USER};
 
 pub(super) struct Amqp {
     runtime: tokio::runtime::Runtime,
@@ -46,7 +44,7 @@ impl Amqp {
 
     /// The next message: its routing key and body.
     pub(super) fn next(&self, consumer: &mut Consumer) -> (String, Vec<u8>) {
-        let next = async { tokio::time::timeout(Duration::from_secs(60), consumer.next()).await };
+        let next = async { tokio::time::timeout(PATIENCE, consumer.next()).await };
         let delivery = self.runtime.block_on(next).expect("a message comes").unwrap().unwrap();
         (delivery.routing_key.to_string(), delivery.data)
     }

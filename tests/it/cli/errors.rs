@@ -1,14 +1,6 @@
 //! Exit codes and what is said with them.
 
-use std::net::TcpListener;
-
-use crate::harness::{Dev, Place, Program, REPOSITORY, Run, bare, private};
-
-fn nowhere() -> String {
-    // Bound and freed: nobody listens there.
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
-}
+use crate::harness::{Dev, Place, Port, Program, REPOSITORY, Run, bare, private};
 
 #[test]
 fn a_command_line_that_makes_no_sense_ends_with_2() {
@@ -54,7 +46,8 @@ fn a_command_line_that_makes_no_sense_ends_with_2() {
 #[test]
 fn a_server_that_does_not_answer_ends_with_69() {
     let place = Place::new();
-    let url = nowhere();
+    let nobody = Port::reserve();
+    let url = format!("http://{}", nobody.address());
     let id = uuid::Uuid::now_v7().to_string();
     for command in [
         &["submit", "-r", REPOSITORY, "-p", ""][..],

@@ -82,6 +82,7 @@ fn each_role_does_its_work_and_no_more_until_it_is_revoked() {
     let revoked = server.run(&["token", "revoke", &ci.id]);
     assert_eq!((revoked.code, revoked.last()["state"].as_str()), (0, Some("revoked")), "{revoked:?}");
     assert_eq!(follower.wait().code(), Some(1), "{}", follower.stderr());
+    follower.until_quiet();
     assert!(follower.stderr().contains("was revoked"), "{}", follower.stderr());
     let refused = run_as(&server, &ci, &["list"]);
     assert!(refused.code == 1 && refused.stderr.contains("(unauthorized)"), "{refused:?}");

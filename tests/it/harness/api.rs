@@ -37,7 +37,8 @@ pub(crate) fn job(repository: &str, lease_path: &str, payload: Payload) -> JobSp
         dependencies: Vec::new(),
         priority: 0,
         attempts: 1,
-        timeout_s: 60,
+        // Waiting for it ends earlier.
+        timeout_s: 600,
         alone: false,
         deadline: None,
         visible_at: Vec::new(),

@@ -9,18 +9,19 @@ use conveyor::cvmfs::reader::{Expiry, Reader};
 use conveyor::cvmfs::stratum0::Stratum0;
 use serde_json::Value;
 
-use super::{Api, Daemon, Program};
+use super::{Api, Daemon, Port, Program};
 
 /// The repository that every test may publish into.
 pub(crate) const REPOSITORY: &str = "test.example.org";
 
-/// `conveyor dev` with its own state, on a port that the kernel chose.
+/// `conveyor dev` with its own state, on a port of its own.
 pub(crate) struct Dev {
     // Dropped in this order: the process before its directory.
     process: Daemon,
     pub(crate) api: Api,
     state: PathBuf,
     base: Place,
+    _port: Port,
 }
 
 /// A directory that scripts of another account can pass through.
@@ -62,9 +63,11 @@ impl Dev {
     pub(crate) fn start_dying_at(point: &str) -> Self {
         let base = Place::new();
         let state = base.path().join("state");
-        let mut process = Daemon::start(command(&base, &state, "127.0.0.1:0", &[]).env("CONVEYOR_CRASH_AT", point));
+        let port = Port::reserve();
+        let mut command = command(&base, &state, &port.address(), &[]);
+        let mut process = Daemon::start(command.env("CONVEYOR_CRASH_AT", point));
         let api = api(&ready(&mut process), &state);
-        Self { process, api, state, base }
+        Self { process, api, state, base, _port: port }
     }
 
     /// Waits until it has died.
@@ -75,8 +78,9 @@ impl Dev {
 
     /// With a state directory of the test's choice, and further arguments.
     pub(crate) fn start_in(base: Place, state: PathBuf, arguments: &[&str]) -> Self {
-        let (process, api) = launch(&base, &state, "127.0.0.1:0", arguments);
-        Self { process, api, state, base }
+        let port = Port::reserve();
+        let (process, api) = launch(&base, &state, &port.address(), arguments);
+        Self { process, api, state, base, _port: port }
     }
 
     /// With its state on a file system of so many megabytes, which nobody else sees; `None` where that cannot be had.
@@ -125,12 +129,13 @@ impl Dev {
         if !within(&Command::new("true")).output().is_ok_and(|run| run.status.success()) {
             return None;
         }
-        let mut process = Daemon::start(&mut within(&command(&base, &state, "127.0.0.1:0", &[])));
+        let port = Port::reserve();
+        let mut process = Daemon::start(&mut within(&command(&base, &state, &port.address(), &[])));
         let url = ready(&mut process);
         // The process is what the namespace was made for, so its root is the way in.
         let state = PathBuf::from(format!("/proc/{}/root{}", process.id(), state.display()));
         let api = api(&url, &state);
-        Some(Self { process, api, state, base })
+        Some(Self { process, api, state, base, _port: port })
     }
 
     /// All that it has said besides its data.

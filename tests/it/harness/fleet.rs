@@ -10,7 +10,7 @@ use conveyor::cvmfs::reader::Expiry;
 use conveyor::cvmfs::stratum0::Stratum0;
 
 use super::dev::{Place, REPOSITORY};
-use super::{Api, Daemon, Program};
+use super::{Api, Daemon, Port, Program, copy_apart};
 
 /// A second repository of the same server.
 pub(crate) const OTHER: &str = "other.example.org";
@@ -24,6 +24,8 @@ pub(crate) struct Server {
     api: Api,
     program: Program,
     base: Place,
+    /// Its own, also between two lives.
+    _port: Port,
 }
 
 /// A worker of that server.
@@ -94,8 +96,9 @@ impl Server {
         let program = Program::new(&config, base.path());
         program.good(&["repository", "create", REPOSITORY]);
         program.good(&["repository", "create", OTHER]);
-        let (process, url) = launch(&program, "127.0.0.1:0", None);
-        Self { process, api: Api::new(&url, TOKEN), program, base }
+        let port = Port::reserve();
+        let (process, url) = launch(&program, &port.address(), None);
+        Self { process, api: Api::new(&url, TOKEN), program, base, _port: port }
     }
 
     pub(crate) fn base(&self) -> &Path {
@@ -154,7 +157,6 @@ impl Server {
     }
 
     /// Adds a key to the table `[server]`, for its next start.
-    #[cfg(feature = "crash-points")]
     pub(crate) fn configure_server(&self, key: &str) {
         let text = config_text(self.base.path(), "").replace("[server]\n", &format!("[server]\n{key}\n"));
         private(&self.base.path().join("config.toml"), &text);
@@ -216,7 +218,7 @@ impl Server {
         // The way to the build may be closed to others.
         let program = self.base.path().join("conveyor");
         if !program.exists() {
-            std::fs::copy(env!("CARGO_BIN_EXE_conveyor"), &program).unwrap();
+            copy_apart(Path::new(env!("CARGO_BIN_EXE_conveyor")), &program);
         }
         let own = self.worker_command(node, node, &[]);
         let mut command = Command::new(prefix[0]);

@@ -2,9 +2,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use conveyor::domain::protocol::ErrorBody;
+
+use super::wait::PATIENCE;
 
 /// A server's address and a token.
 #[derive(Clone)]
@@ -61,8 +62,8 @@ impl Http {
     /// Sends a head and pieces of a body until the server answers or wants no more.
     pub(crate) fn raw<'a>(&self, head: &[u8], pieces: impl Iterator<Item = &'a [u8]>) -> Answer {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(head).unwrap();
         let mut sent = 0;
         for piece in pieces {

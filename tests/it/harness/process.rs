@@ -49,7 +49,8 @@ impl Daemon {
     /// Waits until its output has something; panics with all of it where the process ended before.
     pub(crate) fn said<T>(&mut self, what: &str, look: impl Fn(&str, &str) -> Option<T>) -> T {
         until(what, || {
-            let ended = self.poll();
+            // What it said last may be on its way when its end is known already.
+            let ended = self.poll().filter(|_| self.is_quiet());
             let (stdout, stderr) = (self.stdout(), self.stderr());
             let found = look(&stdout, &stderr);
             assert!(found.is_some() || ended.is_none(), "{what}: it ended with {ended:?}\n{stdout}\n{stderr}");
@@ -97,10 +98,12 @@ impl Daemon {
 
     /// After its end: waits until all of its output is here.
     pub(crate) fn until_quiet(&self) {
-        // The readers' ends are dropped with their threads.
-        until("the end of the output", || {
-            (Arc::strong_count(&self.stdout) + Arc::strong_count(&self.stderr) == 2).then_some(())
-        });
+        until("the end of the output", || self.is_quiet().then_some(()));
+    }
+
+    /// Whether all that can come of its output is here: the readers' ends are dropped with their threads.
+    fn is_quiet(&self) -> bool {
+        Arc::strong_count(&self.stdout) + Arc::strong_count(&self.stderr) == 2
     }
 
     fn pid(&self) -> Pid {

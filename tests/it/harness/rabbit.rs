@@ -2,7 +2,7 @@
 //! virtual host of its own. A test that stops the broker starts one for itself.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use super::port::Port;
 use super::wait::until;
 
 /// The user that tests are, and its password.
@@ -35,11 +36,12 @@ pub(crate) struct Rabbit {
     vhosts: AtomicU32,
 }
 
+/// Its own, also while it is down.
 struct Ports {
-    amqp: u16,
-    tls: Option<u16>,
-    epmd: u16,
-    distribution: u16,
+    amqp: Port,
+    tls: Option<Port>,
+    epmd: Port,
+    distribution: Port,
 }
 
 /// Where Debian keeps the scripts: those in `sbin` change the user.
@@ -74,21 +76,21 @@ impl Rabbit {
 
     fn start_as(tls: Option<&Path>, advanced: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("conveyor-rabbit-").tempdir().unwrap();
-        // Held until all are known, so that they differ.
-        let listeners: Vec<_> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let mut free = listeners.iter().map(|listener| listener.local_addr().unwrap().port());
-        let mut next = || free.next().unwrap();
-        let ports = Ports { amqp: next(), tls: tls.map(|_| next()), epmd: next(), distribution: next() };
-        drop(free);
-        drop(listeners);
+        let ports = Ports {
+            amqp: Port::reserve(),
+            tls: tls.map(|_| Port::reserve()),
+            epmd: Port::reserve(),
+            distribution: Port::reserve(),
+        };
         let path = |name: &str| directory.path().join(name);
         ["mnesia", "log", "home"].iter().for_each(|name| std::fs::create_dir(path(name)).unwrap());
         let mut config = format!(
             "listeners.tcp.1 = 127.0.0.1:{}\nvm_memory_high_watermark.absolute = 512MiB\ndisk_free_limit.absolute = 1MB\n\
              log.console = false\nlog.file = rabbit.log\nnum_acceptors.tcp = 2\n",
-            ports.amqp
+            ports.amqp.number()
         );
-        if let (Some(directory), Some(port)) = (tls, ports.tls) {
+        if let (Some(directory), Some(port)) = (tls, &ports.tls) {
+            let port = port.number();
             let file = |name: &str| directory.join(name).display().to_string();
             config += &format!(
                 "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {}\nssl_options.certfile = {}\n\
@@ -119,9 +121,9 @@ impl Rabbit {
     /// An own epmd, which a broker would leave behind otherwise.
     fn start_epmd(&self) -> Guarded {
         let mut command = Command::new("epmd");
-        command.args(["-port", &self.ports.epmd.to_string(), "-address", "127.0.0.1"]);
+        command.args(["-port", &self.ports.epmd.number().to_string(), "-address", "127.0.0.1"]);
         let guarded = Guarded::start(&mut command, self.directory.path());
-        until("epmd listens", || TcpStream::connect(("127.0.0.1", self.ports.epmd)).ok());
+        until("epmd listens", || TcpStream::connect(self.ports.epmd.address()).ok());
         guarded
     }
 
@@ -134,7 +136,7 @@ impl Rabbit {
             .current_dir(self.directory.path())
             .env("HOME", path("home"))
             .env("RABBITMQ_CONF_ENV_FILE", path("no-env.conf"))
-            .env("RABBITMQ_NODENAME", format!("t{}@localhost", self.ports.amqp))
+            .env("RABBITMQ_NODENAME", format!("t{}@localhost", self.port()))
             .env("RABBITMQ_MNESIA_BASE", path("mnesia"))
             .env("RABBITMQ_LOG_BASE", path("log"))
             .env("RABBITMQ_CONFIG_FILE", path("rabbitmq.conf"))
@@ -143,8 +145,8 @@ impl Rabbit {
             .env("RABBITMQ_GENERATED_CONFIG_DIR", path("generated"))
             .env("RABBITMQ_FEATURE_FLAGS_FILE", path("feature_flags"))
             .env("RABBITMQ_PID_FILE", path("pid"))
-            .env("RABBITMQ_DIST_PORT", self.ports.distribution.to_string())
-            .env("ERL_EPMD_PORT", self.ports.epmd.to_string())
+            .env("RABBITMQ_DIST_PORT", self.ports.distribution.number().to_string())
+            .env("ERL_EPMD_PORT", self.ports.epmd.number().to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_ALLOW_INPUT", "1")
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +sbwt none")
@@ -166,13 +168,17 @@ impl Rabbit {
             assert!(guarded.child.try_wait().unwrap().is_none(), "the broker ended; its log:\n{}", self.log());
             self.speaks().then_some(())
         });
+        // It listens there last.
+        if let Some(port) = &self.ports.tls {
+            until("the broker listens for TLS", || TcpStream::connect(port.address()).ok());
+        }
         *broker = Some(guarded);
     }
 
     /// Whether it answers the protocol's header; that it accepts a connection is not enough.
     fn speaks(&self) -> bool {
         let ask = || -> std::io::Result<bool> {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.ports.amqp))?;
+            let mut stream = TcpStream::connect(self.ports.amqp.address())?;
             stream.set_read_timeout(Some(Duration::from_secs(2)))?;
             stream.write_all(b"AMQP\0\0\x09\x01")?;
             let mut head = [0; 11];
@@ -239,11 +245,11 @@ impl Rabbit {
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.ports.amqp
+        self.ports.amqp.number()
     }
 
     pub(crate) fn tls_port(&self) -> u16 {
-        self.ports.tls.unwrap()
+        self.ports.tls.as_ref().unwrap().number()
     }
 }
 
@@ -282,9 +288,10 @@ impl Guarded {
     fn start(command: &mut Command, directory: &Path) -> Self {
         let child = in_group(command).spawn().unwrap();
         let mut shell = Command::new("sh");
+        // With `-9`, Debian's shell would take `--` for a process, and the broker would outlive us.
         shell.args([
             "-c",
-            "read _; kill -9 -- \"-$1\" 2>/dev/null; sleep 1; rm -rf -- \"$2\"",
+            "read _; kill -s KILL -- \"-$1\" 2>/dev/null; sleep 1; rm -rf -- \"$2\"",
             "sh",
             &child.id().to_string(),
         ]);

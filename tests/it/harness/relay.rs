@@ -40,10 +40,11 @@ impl Relay {
                 if shared.closed.load(Ordering::SeqCst) {
                     break;
                 }
+                // Locked, so that who cuts the connections cuts this one too, or comes before it.
+                let mut open = shared.open.lock().unwrap();
                 let target = shared.target.load(Ordering::SeqCst);
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { continue };
                 shared.connections.fetch_add(1, Ordering::SeqCst);
-                let mut open = shared.open.lock().unwrap();
                 for (from, to, can_be_mute) in [(&client, &server, false), (&server, &client, true)] {
                     open.push(from.try_clone().unwrap());
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());

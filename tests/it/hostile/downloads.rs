@@ -4,7 +4,7 @@ use conveyor::domain::job::spec::{JobSpec, Payload, Source};
 use url::Url;
 
 use super::Target;
-use crate::harness::{Origin, Page, REPOSITORY, job, until};
+use crate::harness::{Origin, Page, Port, REPOSITORY, job, until};
 
 fn fetching(url: Url, checksum: Option<&str>) -> JobSpec {
     let checksum = checksum.map(|text| text.parse().unwrap());
@@ -20,9 +20,8 @@ fn a_download_that_goes_wrong_fails_its_job_with_the_reason() {
     let page = |path: &str, page: Page| origin.page(path, page);
     let status = |code: u16| page(&format!("/status/{code}"), Page::Status(code));
     page("/b", Page::Redirect("/a".into()));
-    let closed = Origin::start();
-    let gone = closed.url("/x");
-    drop(closed);
+    let nobody = Port::reserve();
+    let gone = format!("http://{}/x", nobody.address()).parse().unwrap();
 
     let cases = [
         ("404", status(404), None, "404"),

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Answer, Dev, Http, REPOSITORY, job};
+use crate::harness::{Answer, Dev, Http, REPOSITORY, job, until};
 
 /// A development server under attack, with bait beside its state.
 struct Target {
@@ -45,7 +45,9 @@ impl Target {
 
     /// Whether this host has the means to isolate scripts.
     fn isolates(&self) -> bool {
-        !self.dev.said().contains("cannot isolate scripts")
+        // The worker says so before it says that it has started; that the server is ready is told elsewhere.
+        let said = until("the worker started", || Some(self.dev.said()).filter(|said| said.contains("worker started")));
+        !said.contains("cannot isolate scripts")
     }
 
     /// Checks that nothing came of it all and that a good job is still published.

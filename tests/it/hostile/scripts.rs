@@ -55,14 +55,15 @@ fn nothing_that_a_script_starts_outlives_it() {
     let word = format!("1{:018}", uuid::Uuid::now_v7().as_u128() % 1_000_000_000_000_000_000);
     let text = format!(
         "(trap '' HUP TERM; exec sleep {word}) & echo left
-        setsid sh -c 'echo left; exec sleep {word}' & sleep 0.3
-        env -i setsid sh -c 'echo left; exec sleep {word}' </dev/null & sleep 0.3
+        setsid sh -c 'echo left; : >hostile/1; exec sleep {word}' &
+        env -i setsid sh -c 'echo left; : >hostile/2; exec sleep {word}' </dev/null &
+        until [ -e hostile/1 ] && [ -e hostile/2 ]; do sleep 0.02; done
         false"
     );
     let id = target.submit(job(REPOSITORY, "/hostile", target.script(&text)));
     assert_eq!(target.ended(id).state.as_str(), "failed");
     let log = target.log(id);
-    assert!(log.matches("left\n").count() >= 2, "{log}");
+    assert_eq!(log.matches("left\n").count(), 3, "{log}");
     assert_eq!(processes_with(&word), Vec::<String>::new(), "{log}");
     assert_eq!(target.publishes(), before);
     target.stays_unharmed();

@@ -11,9 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use super::home::{Home, REPOSITORIES};
-
-/// How long anything may take that is not itself about time; far more than it takes.
-pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+use crate::harness::PATIENCE;
 
 /// A running process; it is killed when this is dropped.
 pub(super) struct Life {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use tokio::sync::{Semaphore, watch};
+use tower_http::services::ServeDir;
 
 use super::home::REPOSITORIES;
 use super::life::{Life, was_killed};
@@ -65,18 +66,39 @@ fn cases() -> Vec<Vec<String>> {
     cases
 }
 
-/// Three jobs of different kinds for each repository.
-fn jobs() -> Vec<Planned> {
+/// Three jobs of different kinds for each repository. One of each waits until a replica serves it.
+fn jobs(replica: &str) -> Vec<Planned> {
     let kinds = [
         |repository: &str| Planned::tarball(repository, "/tarballs"),
         |repository: &str| Planned::script(repository, "/scripts"),
         |repository: &str| Planned::delete(repository, "/seeds", "seeds/0"),
     ];
-    kinds.iter().flat_map(|kind| REPOSITORIES.map(kind)).collect()
+    let mut jobs: Vec<_> = kinds.iter().flat_map(|kind| REPOSITORIES.map(kind)).collect();
+    for (job, repository) in jobs.iter_mut().zip(REPOSITORIES) {
+        job.visible_at(&format!("{replica}/cvmfs/{repository}"));
+    }
+    jobs
+}
+
+/// A replica that is never behind, on this host.
+async fn replica(world: &World) -> (String, AbortOnDrop) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = axum::Router::new().nest_service("/cvmfs", ServeDir::new(world.home.repositories()));
+    (url, AbortOnDrop(tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }).abort_handle()))
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 async fn run(lives: &[String], world: &mut World, mounter: Option<Mounter>) -> Result<(), String> {
-    let jobs = jobs();
+    let (url, _replica) = replica(world).await;
+    let jobs = jobs(&url);
     world.entries.extend(jobs.iter().map(|job| job.entry.clone()));
     let (living, receiver) = watch::channel(None);
     let submitting = tokio::spawn(async move {

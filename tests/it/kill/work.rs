@@ -15,8 +15,7 @@ use uuid::Uuid;
 
 use super::chain::Change;
 use super::ledger::{End, Entry};
-use super::life::PATIENCE;
-use crate::harness::{job, packed};
+use crate::harness::{PATIENCE, job, packed};
 
 /// Pause before a client asks again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -108,6 +107,11 @@ impl Planned {
     pub(super) fn ending(mut self, end: End) -> Self {
         self.entry.end = end;
         self
+    }
+
+    /// Lets it succeed only once its repository is served there.
+    pub(super) fn visible_at(&mut self, base: &str) {
+        self.spec.visible_at.push(base.parse().unwrap());
     }
 
     /// How often it may be tried, and for how many seconds each time.

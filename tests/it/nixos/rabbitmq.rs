@@ -1,11 +1,10 @@
 //! `nix/rabbitmq-setup.sh` on a real RabbitMQ, with the table that `nix/rabbitmq.nix` gives.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
 
 use super::{evaluate, no_nix, root, write};
-use crate::harness::{Rabbit, no_rabbit};
+use crate::harness::{Rabbit, no_rabbit, script_apart};
 
 const OPTIONS: &str = r#"{ enable = true; users = { a.role = "server"; b.fleet = "other.fleet"; }; }"#;
 
@@ -37,8 +36,7 @@ fn users_get_their_passwords_and_permissions_also_a_second_time() {
     write(directory.path(), "users", table.as_str().unwrap());
     // In front of the real one, to note what every process could read.
     let real = "#!/bin/sh\necho \"$@\" >>\"$CREDENTIALS_DIRECTORY/arguments\"\nexec /usr/lib/rabbitmq/bin/rabbitmqctl \"$@\"\n";
-    let noting = write(directory.path(), "rabbitmqctl", real);
-    std::fs::set_permissions(&noting, std::fs::Permissions::from_mode(0o755)).unwrap();
+    script_apart(&directory.path().join("rabbitmqctl"), real);
 
     for [a, b] in [["first of a\n", "first-of-b"], ["second of a\n", "first-of-b"]] {
         passwords(directory.path(), a, b);

@@ -89,6 +89,48 @@ pub(super) fn a_publish_that_stands_still_while_its_worker_dies_is_made_once(set
     node.assert_clean();
 }
 
+/// The mount that a remount leaves behind inherits the lock of its publish, which a publish that is killed then leaves held.
+pub(super) fn a_lock_that_a_killed_publish_left_to_a_mount_holds_up_nobody(setup: Setup) {
+    let Some(node) = Node::start(setup) else { return };
+    let mut worker = node.worker();
+    node.site.stop_commits(true);
+    let id = node.submit(node.file("/jobs", "file", "content"));
+    node.site.until_commit_is_stopped();
+    worker.kill9();
+    node.site.kill_publishers();
+    node.site.stop_commits(false);
+    let mount = Mount::with_lock_of(&node);
+    drop(worker);
+    let worker = node.worker();
+    node.all_succeed(&[id]);
+    assert_eq!(node.site.batch_tags().len(), 1);
+    drop(worker);
+    node.assert_clean();
+    drop(mount);
+}
+
+/// A process that passes for a repository's mount; ends when dropped.
+struct Mount(std::process::Child);
+
+impl Mount {
+    fn with_lock_of(node: &Node) -> Self {
+        let program = node.site.place().join("cvmfs2");
+        std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+        let path = node.site.spool.join("is_publishing.lock");
+        let file = std::fs::File::options().write(true).create(true).truncate(false).open(path).unwrap();
+        // Not by a guard: it would unlock it for all who have it.
+        until("the lock is free", || file.try_lock().ok());
+        Self(std::process::Command::new(program).arg("600").stdout(file).spawn().unwrap())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
 /// Every moment of a batch lasts some hundredths of a second, so that each is met sooner or later.
 pub(super) fn a_worker_or_publish_killed_at_any_moment_publishes_once(setup: Setup) {
     const ROUNDS: usize = 15;

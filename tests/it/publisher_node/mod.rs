@@ -51,6 +51,7 @@ scenarios! {
         a_worker_killed_at_any_point_publishes_once,
         a_worker_or_publish_killed_at_any_moment_publishes_once,
         a_publish_that_stands_still_while_its_worker_dies_is_made_once,
+        a_lock_that_a_killed_publish_left_to_a_mount_holds_up_nobody,
         who_keeps_the_mounts_elsewhere_is_named_and_waited_for,
         a_web_server_that_is_down_is_waited_for,
         an_expired_whitelist_is_waited_for_and_publishes_nothing;

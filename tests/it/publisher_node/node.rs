@@ -92,10 +92,11 @@ impl Node {
         spec
     }
 
-    /// Waits until a job that is in nobody's hands says why.
-    pub(super) fn until_held_up(&self, id: JobId) -> String {
-        until("the job is held up", || match self.view(id).status {
-            JobState::Backoff { reason, .. } => Some(reason),
+    /// Waits until a job that is in nobody's hands says that it is for a reason with these words: what other tests do on this
+    /// machine may hold it up as well.
+    pub(super) fn until_held_up(&self, id: JobId, words: &[&str]) {
+        until(&format!("the job is held up by {words:?}"), || match self.view(id).status {
+            JobState::Backoff { reason, .. } => words.iter().all(|word| reason.contains(word)).then_some(()),
             JobState::Succeeded { .. } | JobState::Failed { .. } => panic!("{:?}", self.view(id).status),
             _ => None,
         })

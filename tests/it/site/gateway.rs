@@ -17,14 +17,14 @@ use serde_json::{Value, json};
 
 use super::apply;
 use super::signature::authorization;
-use crate::harness::until;
+use crate::harness::{Port, until};
 
 /// The only key.
 pub(crate) const KEY: (&str, &str) = ("key1", "secret1");
 
 /// A gateway for the repositories below one directory. What it knows stays while it is down.
 pub(crate) struct StandIn {
-    port: u16,
+    port: Port,
     runtime: Option<tokio::runtime::Runtime>,
     shared: Arc<Shared>,
 }
@@ -64,13 +64,13 @@ impl StandIn {
             in_commit: AtomicBool::new(false),
             made: Mutex::default(),
         };
-        let mut gateway = Self { port: 0, runtime: None, shared: Arc::new(shared) };
+        let mut gateway = Self { port: Port::reserve(), runtime: None, shared: Arc::new(shared) };
         gateway.up();
         gateway
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     pub(crate) fn down(&mut self) {
@@ -83,9 +83,8 @@ impl StandIn {
     pub(crate) fn up(&mut self) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         // What was there before may still be on its way out.
-        let bind = || runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", self.port))).ok();
+        let bind = || runtime.block_on(tokio::net::TcpListener::bind(self.port.address())).ok();
         let listener = until("the port is free", bind);
-        self.port = listener.local_addr().unwrap().port();
         let router = Router::new()
             .route("/api/v1/leases", get(list).post(acquire))
             .route("/api/v1/leases/{token}", get(look).post(commit).delete(remove))

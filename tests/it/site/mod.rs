@@ -11,7 +11,7 @@ mod web;
 mod wire;
 
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -28,8 +28,9 @@ use nix::unistd::Pid;
 use reqwest::blocking::{RequestBuilder, Response};
 use serde_json::{Value, json};
 
-use crate::harness::{Place, Run, missing, until};
+use crate::harness::{Place, Run, missing, script_apart, until, write_apart};
 
+pub(crate) use real::find;
 pub(crate) use web::Web;
 pub(crate) use wire::{Fault, Wire};
 
@@ -179,6 +180,11 @@ impl Site {
         let run = self.run(arguments);
         assert_eq!(run.code, 0, "{arguments:?}: {run:?}");
         run
+    }
+
+    /// Writes a file in an open transaction, and keeps nothing open.
+    pub(crate) fn write(&self, path: &str, content: &str) {
+        write_apart(&self.union.join(path), content);
     }
 
     pub(crate) fn is_in_transaction(&self) -> bool {
@@ -406,12 +412,9 @@ fn impossible() -> Option<String> {
 fn wrapper(lab: &Path) -> PathBuf {
     let directory = lab.join("bin");
     fs::create_dir_all(&directory).unwrap();
-    let (path, part) = (directory.join("cvmfs_server"), directory.join("part"));
+    let path = directory.join("cvmfs_server");
     let program = option_env!("CARGO_BIN_EXE_standin-cvmfs-server").unwrap_or_default();
     let text = format!("#!/bin/sh\nCONVEYOR_STANDIN_LAB={} exec {program} \"$@\"\n", lab.display());
-    fs::write(&part, text).unwrap();
-    fs::set_permissions(&part, fs::Permissions::from_mode(0o755)).unwrap();
-    // Another thread may fork while a file is open for writing; one with this name never was.
-    fs::rename(part, &path).unwrap();
+    script_apart(&path, &text);
     path
 }

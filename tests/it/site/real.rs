@@ -1,17 +1,17 @@
 //! The real `cvmfs_server`, `cvmfs_gateway` and `cvmfs_receiver`, where they are installed.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use super::Setup;
 use super::gateway::KEY;
-use crate::harness::{Daemon, until};
+use crate::harness::{Daemon, Port, until};
 
 /// Where a program is: what a variable names, or on the path.
-fn find(variable: &str, name: &str) -> Option<PathBuf> {
+pub(crate) fn find(variable: &str, name: &str) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Some(PathBuf::from(path)).filter(|path| path.is_file());
     }
@@ -61,7 +61,7 @@ pub(super) fn share_host(name: &str, storage: &Path, spool: &Path) {
 
 /// A gateway for one repository.
 pub(super) struct Gateway {
-    port: u16,
+    port: Port,
     directory: PathBuf,
     lease_time: Duration,
     process: Option<Daemon>,
@@ -77,13 +77,14 @@ impl Gateway {
             "keys": [{"type": "plain_text", "id": KEY.0, "secret": KEY.1}],
         });
         fs::write(directory.join("repo.json"), access.to_string()).unwrap();
-        let mut gateway = Self { port: free_port(), directory, lease_time: Duration::from_secs(7200), process: None };
+        let mut gateway =
+            Self { port: Port::reserve(), directory, lease_time: Duration::from_secs(7200), process: None };
         gateway.up();
         gateway
     }
 
     pub(super) fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Its process.
@@ -98,7 +99,7 @@ impl Gateway {
     pub(super) fn up(&mut self) {
         let settings = serde_json::json!({
             "max_lease_time": self.lease_time.as_secs(),
-            "port": self.port,
+            "port": self.port.number(),
             "num_receivers": 1,
             "receiver_path": receiver().unwrap(),
             "log_level": "info",
@@ -110,7 +111,7 @@ impl Gateway {
         command.arg("--user_config_file").arg(file);
         command.arg("--access_config_file").arg(self.directory.join("repo.json"));
         self.process = Some(Daemon::start(&mut command));
-        until("the gateway listens", || TcpStream::connect(("127.0.0.1", self.port)).ok());
+        until("the gateway listens", || TcpStream::connect(self.port.address()).ok());
     }
 
     pub(super) fn set_lease_time(&mut self, time: Duration) {
@@ -140,8 +141,4 @@ pub(super) fn is_synchronizing(name: &str) -> bool {
 
 fn processes() -> impl Iterator<Item = PathBuf> {
     fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path())
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -11,13 +11,13 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use tower_http::services::ServeDir;
 
-use crate::harness::until;
+use crate::harness::{Port, until};
 
 type When = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// Serves a directory's repositories below `/cvmfs/`.
 pub(crate) struct Web {
-    port: u16,
+    port: Port,
     repositories: PathBuf,
     runtime: Option<tokio::runtime::Runtime>,
     hold: Arc<Hold>,
@@ -32,14 +32,15 @@ struct Hold {
 
 impl Web {
     pub(crate) fn start(repositories: &Path) -> Self {
-        let mut web = Self { port: 0, repositories: repositories.to_owned(), runtime: None, hold: Arc::default() };
+        let mut web =
+            Self { port: Port::reserve(), repositories: repositories.to_owned(), runtime: None, hold: Arc::default() };
         web.up();
         web
     }
 
     /// The URL of a repository.
     pub(crate) fn url(&self, name: &str) -> String {
-        format!("http://127.0.0.1:{}/cvmfs/{name}", self.port)
+        format!("http://{}/cvmfs/{name}", self.port.address())
     }
 
     pub(crate) fn down(&mut self) {
@@ -51,9 +52,8 @@ impl Web {
     pub(crate) fn up(&mut self) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         // What was there before may still be on its way out.
-        let bind = || runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", self.port))).ok();
+        let bind = || runtime.block_on(tokio::net::TcpListener::bind(self.port.address())).ok();
         let listener = until("the port is free", bind);
-        self.port = listener.local_addr().unwrap().port();
         let served = Router::new().nest_service("/cvmfs", ServeDir::new(&self.repositories));
         let served = served.layer(from_fn_with_state(Arc::clone(&self.hold), held));
         runtime.spawn(async move { axum::serve(listener, served).await.unwrap() });

@@ -50,7 +50,7 @@ fn open(site: &Site) {
 /// An open transaction with a file in it.
 fn written(site: &Site) {
     open(site);
-    fs::write(site.union.join("file"), "content").unwrap();
+    site.write("file", "content");
 }
 
 fn call(site: &Site, words: &[&str]) -> (Run, Words) {

@@ -15,7 +15,7 @@ const STANDIN_GATEWAY: Setup = Setup { real: false, gateway: true };
 
 fn written(site: &Site) {
     site.good(&["transaction", &site.name]);
-    fs::write(site.union.join("file"), "content").unwrap();
+    site.write("file", "content");
 }
 
 /// A publish that goes on by itself, in a process group of its own.
@@ -26,6 +26,11 @@ fn publish(site: &Site) -> Daemon {
 fn is_publishing(site: &Site) -> bool {
     let file = fs::File::open(site.spool.join("is_publishing.lock"));
     file.is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
+}
+
+/// Who is killed has let go of its locks a moment later.
+fn until_nobody_publishes(site: &Site) {
+    until("the publish has ended", || (!is_publishing(site)).then_some(()));
 }
 
 fn a_publish_killed_in_the_middle(setup: Setup) {
@@ -40,7 +45,8 @@ fn a_publish_killed_in_the_middle(setup: Setup) {
     site.kill_publishers();
     site.stop_commits(false);
     // The flag and the changes stay, nobody publishes, and the mount is read-only.
-    assert!(site.is_in_transaction() && !is_publishing(&site));
+    assert!(site.is_in_transaction());
+    until_nobody_publishes(&site);
     assert_eq!(fs::read(site.spool.join("scratch/current/file")).unwrap(), b"content");
     assert!(fs::write(site.union.join("other"), "").is_err());
     assert_eq!(site.run(&["transaction", &site.name]).code, 1);
@@ -91,7 +97,7 @@ fn a_publish_outlives_its_shell_and_keeps_its_lock() {
     assert!(refused.stderr.contains("Another publish process is active"), "{refused:?}");
     assert_eq!(site.run(&["abort", "-f", &site.name]).code, 22);
     site.stop_commits(false);
-    until("the publish has ended", || (!is_publishing(&site)).then_some(()));
+    until_nobody_publishes(&site);
     assert_eq!(site.batch_tags().len(), 1);
 }
 
@@ -144,8 +150,8 @@ fn what_is_outside_a_lease(setup: Setup) {
     let Some(site) = Site::new(setup) else { return };
     site.good(&["transaction", &format!("{}/leased", site.name)]);
     fs::create_dir(site.union.join("leased")).unwrap();
-    fs::write(site.union.join("leased/file"), "content").unwrap();
-    fs::write(site.union.join("outside"), "content").unwrap();
+    site.write("leased/file", "content");
+    site.write("outside", "content");
     site.good(&["publish", &site.name]);
     assert_eq!(site.published("leased/file").unwrap(), b"content");
     assert_eq!(site.published("outside"), None);

@@ -1,11 +1,12 @@
 //! Settings that are read again, and what becomes of what was accepted by those before.
 
+use conveyor::cvmfs::keys::NewKeys;
 use conveyor::domain::job::state::StateKind;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::{edit, managed, managed_with};
-use crate::harness::{Daemon, Ear, Gate, Http, OTHER, REPOSITORY, Server, job, no_rabbit, shared, until};
+use crate::harness::{Daemon, Ear, Gate, Http, OTHER, REPOSITORY, Served, Server, job, no_rabbit, shared, until};
 
 const NEW: &str = "new.example.org";
 
@@ -144,6 +145,50 @@ fn who_may_look_and_whose_token_is_good_follow() {
     edit(&server, |text| text.replace("tokens = [", &format!("tokens = [{list:?}, ")));
     reload(&mut server, &ear);
     assert_eq!(status(&token), 200);
+}
+
+#[test]
+fn which_urls_jobs_may_wait_for_follows_and_another_directory_of_keys_needs_a_restart() {
+    let ear = Ear::new();
+    let mut server = managed(&ear, |_| {});
+    assert!(ear.next().says("READY=1"));
+    let served = Served::new(&server.base().join("repositories"));
+    let base = format!("{}/cvmfs/{REPOSITORY}", served.url());
+    let submit = |server: &Server| {
+        let arguments = ["--retry-for", "0", "submit", "-r", REPOSITORY, "-p", "", "--visible-at", &base];
+        server.run(&arguments)
+    };
+    let refused = |server: &Server| {
+        let run = submit(server);
+        assert!(run.code == 1 && run.stderr.contains("visible_urls"), "{run:?}");
+    };
+    refused(&server);
+    // Keys of another repository of that name.
+    let keys = server.base().join("other-keys");
+    std::fs::create_dir(&keys).unwrap();
+    let foreign = NewKeys::generate(REPOSITORY, jiff::Timestamp::now().as_second()).unwrap();
+    foreign.store(&keys, REPOSITORY).unwrap();
+    let lines = format!("[server]\nvisible_urls = [\"{}\"]\nkeys_dir = {keys:?}\n", served.url());
+    edit(&server, |text| text.replace("[server]\n", &lines));
+    let status = reload(&mut server, &ear);
+    assert!(status.contains("[server] keys_dir"), "{status}");
+    let id = submit(&server).job_id();
+    let worker = server.worker("one");
+    assert_eq!(server.ended(id).state, StateKind::Succeeded, "nothing is verified yet");
+
+    let second = submit(&server).job_id();
+    server.crash_and_restart();
+    until("the other keys are used", || {
+        let view = server.view(second);
+        let replica = view.replicas.into_iter().next()?;
+        replica.serving().contains("another key").then_some(())
+    });
+    // What is accepted goes on.
+    edit(&server, |text| text.replace(&lines, "[server]\n"));
+    server.crash_and_restart();
+    refused(&server);
+    assert_eq!(server.ended(second).state, StateKind::Succeeded);
+    drop(worker);
 }
 
 #[test]

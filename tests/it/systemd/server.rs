@@ -3,7 +3,7 @@
 use conveyor::domain::job::state::StateKind;
 
 use super::managed;
-use crate::harness::{Daemon, Ear, Gate, REPOSITORY, job};
+use crate::harness::{Daemon, Ear, Gate, Port, REPOSITORY, job};
 
 #[test]
 fn a_submit_at_the_moment_of_ready_succeeds_and_the_end_is_told() {
@@ -48,9 +48,8 @@ fn the_status_follows_the_facts() {
 #[test]
 fn a_server_that_waits_for_its_broker_is_ready_and_says_so() {
     let ear = Ear::new();
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = gone.local_addr().unwrap().port();
-    drop(gone);
+    let nobody = Port::reserve();
+    let port = nobody.number();
     let tables = |base: &std::path::Path| {
         let password = base.join("password");
         crate::harness::private(&password, "a-password");

@@ -11,7 +11,7 @@ const NEED_A_LOSS: [&str; 4] = ["finding.before", "finding.after", "worker.recov
 /// Where to lose it.
 const LOSS: &str = "worker.permitted";
 /// Parts whose points are met in tests of their own: nothing of them runs here.
-const ELSEWHERE: [&str; 5] = ["retention.", "backup.", "restore.", "notify.", "cvmfs-server."];
+const ELSEWHERE: [&str; 6] = ["retention.", "backup.", "restore.", "visible.", "notify.", "cvmfs-server."];
 /// Who dies.
 const WORKER: Target = Target::Worker(0);
 
