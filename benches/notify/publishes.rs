@@ -50,7 +50,7 @@ pub(crate) fn run(scale: Scale, runtime: &Runtime, repositories: &Repositories) 
                     let server = Server::start_gateway(gateway).await;
                     publish(&server, clients).await
                 });
-                // It keeps its messages in a map without a lock, and Go ends a program for that.
+                // Seen with many clients: its messages are in a map without a lock.
                 match rate {
                     Ok(rate) => figures[2 + way].push(rate),
                     Err(error) => eprintln!("publishes, cvmfs_gateway, {} clients: it hung up: {error}", clients.len()),
