@@ -58,7 +58,7 @@ pub(super) fn run(args: CheckConfigArgs, context: &Context) -> anyhow::Result<Ex
     let is_of_here = !args.without_secrets;
     let roles =
         if args.role.is_empty() { vec![Role::Client, Role::Server, Role::Worker, Role::Notify] } else { args.role };
-    let mut found = Vec::new();
+    let (mut found, mut old_settings) = (Vec::new(), Vec::new());
     for role in roles {
         match role {
             Role::Client => {
@@ -101,7 +101,10 @@ pub(super) fn run(args: CheckConfigArgs, context: &Context) -> anyhow::Result<Ex
                 let flags = ServerFlags { token_file: context.flags.token_file.clone(), ..ServerFlags::default() };
                 let loaded = notify::checked(&config, &[], None, &flags, is_of_here);
                 let (listen, state, watched) = match loaded {
-                    Ok(NotifyLoaded { config, .. }) => (config.listen, config.state_dir, config.watched.len()),
+                    Ok(NotifyLoaded { config, warnings, .. }) => {
+                        old_settings.extend(warnings);
+                        (config.listen, config.state_dir, config.watched.len())
+                    }
                     Err(error) => {
                         judge("service of notifications", Err(error))?;
                         continue;
@@ -116,8 +119,9 @@ pub(super) fn run(args: CheckConfigArgs, context: &Context) -> anyhow::Result<Ex
         }
     }
     let path = context.config.path().map(|path| path.display().to_string());
-    refusals.iter().for_each(|refusal| tracing::warn!("{refusal}"));
-    let warnings: Vec<_> = context.config.warnings().iter().chain(&refusals).collect();
+    let told = [refusals, old_settings].concat();
+    told.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let warnings: Vec<_> = context.config.warnings().iter().chain(&told).collect();
     if context.output.is_json() {
         let roles: serde_json::Map<_, _> =
             found.into_iter().map(|(role, text)| (role.to_owned(), json!(text))).collect();

@@ -174,6 +174,10 @@ impl Command {
             other => matches!(other, Self::Server(_) | Self::Dev(_)),
         }
     }
+
+    fn is_notify_server(&self) -> bool {
+        matches!(self, Self::Notify(command) if command.is_daemon())
+    }
 }
 
 /// Runs one command; the error is to be given to [`failure::report`]. The server listens on what was inherited, where
@@ -188,7 +192,7 @@ pub async fn run(cli: Cli, inherited: Inherited) -> anyhow::Result<ExitCode> {
     };
     logging::start(&logging::Settings {
         daemon: command.is_daemon(),
-        debug: globals.debug || config.debug(),
+        debug: globals.debug || config.debug() || (command.is_notify_server() && config.notify_debug()),
         timestamps: globals.log_timestamps || config.log_timestamps(),
         under_journal: environment.is_under_journal(),
         color: globals.color,

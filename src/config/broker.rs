@@ -11,7 +11,7 @@ use super::value::Setting;
 use super::{Config, ConfigError};
 use crate::domain::token::Token;
 
-const PLAIN_PORT: u16 = 5672;
+pub(super) const PLAIN_PORT: u16 = 5672;
 const TLS_PORT: u16 = 5671;
 const DEFAULT_HEARTBEAT_S: u32 = 30;
 const DEFAULT_DELIVERY_LIMIT: u32 = 20;
@@ -84,8 +84,6 @@ impl Config {
         let file = &self.file.broker;
         let Some(url) = file.url.get() else { return Ok(None) };
         let address = address(url)?;
-        let prefix = name("prefix", &file.prefix, DEFAULT_PREFIX)?;
-        let events_exchange = name("events_exchange", &file.events_exchange, &format!("{prefix}.events"))?;
         let password = match file.password_file.get().cloned().or_else(|| self.credential(BROKER_PASSWORD)) {
             // Where it comes from on the machine that it is for is not known here.
             _ if self.without_secrets => super::secret::stand_in()?,
@@ -101,9 +99,22 @@ impl Config {
             Some(user) => user.clone(),
             None => return refuse("user", "is not set; docs/operating.md says what it must be allowed to do"),
         };
+        self.broker_at(address, user, password).map(Some)
+    }
+
+    /// One that is found by other means than the table, which has the rest.
+    pub(super) fn broker_at(
+        &self,
+        address: Address,
+        user: String,
+        password: Token,
+    ) -> Result<BrokerConfig, ConfigError> {
+        let file = &self.file.broker;
+        let prefix = name("prefix", &file.prefix, DEFAULT_PREFIX)?;
+        let events_exchange = name("events_exchange", &file.events_exchange, &format!("{prefix}.events"))?;
         let heartbeat_s =
             super::roles::ranged("[broker] heartbeat_s", &file.heartbeat_s, DEFAULT_HEARTBEAT_S, 2, 3600)?;
-        Ok(Some(BrokerConfig {
+        Ok(BrokerConfig {
             tls: if address.tls { Some(self.broker_tls()?) } else { None },
             host: address.host,
             port: address.port,
@@ -121,7 +132,7 @@ impl Config {
                 1_000_000,
             )?,
             single_node: file.single_node.get().copied().unwrap_or(false),
-        }))
+        })
     }
 
     /// The files that prove who we are.
@@ -164,12 +175,13 @@ impl Config {
     }
 }
 
+/// Where a broker is.
 #[derive(Debug, PartialEq, Eq)]
-struct Address {
-    host: String,
-    port: u16,
-    vhost: String,
-    tls: bool,
+pub(super) struct Address {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) vhost: String,
+    pub(super) tls: bool,
 }
 
 /// Reads `amqp://host:5672/vhost`; without a path the vhost is `/`.
@@ -218,7 +230,7 @@ fn name(key: &str, setting: &Setting<String>, default: &str) -> Result<String, C
 }
 
 /// Reads a password from a file that only its owner can read: its first line.
-fn read_password(path: &Path) -> Result<Token, ConfigError> {
+pub(super) fn read_password(path: &Path) -> Result<Token, ConfigError> {
     refuse_shared(path)?;
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     Token::new(&text).map_err(|_| ConfigError::Value {

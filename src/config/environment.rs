@@ -21,7 +21,7 @@ impl Environment {
     pub fn of_process() -> Self {
         let ours = |name: &str| {
             let others = ["STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "SSL_CERT_FILE"];
-            name.starts_with("CONVEYOR_") || name == "CVMFS_NOTIFY_PORT" || others.contains(&name)
+            name.starts_with("CONVEYOR_") || name.starts_with("CVMFS_NOTIFY_") || others.contains(&name)
         };
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))

@@ -3,11 +3,13 @@
 
 mod broker;
 mod credentials;
+mod cvmfs_notify;
 mod cvmfs_server;
 mod environment;
 mod file;
 mod listen;
 mod notify;
+mod notify_alone;
 mod reload;
 mod roles;
 mod secret;
@@ -26,6 +28,7 @@ pub use cvmfs_server::{CvmfsServerConfig, WorldReadable};
 pub use environment::Environment;
 pub use listen::ListenAddress;
 pub use notify::{NotifyConfig, Watched};
+pub use notify_alone::NotifyAlone;
 pub use roles::{
     ClientConfig, ClientFlags, Isolation, NodePublisher, Offers, ServerConfig, ServerFlags, WorkerConfig, WorkerFlags,
 };

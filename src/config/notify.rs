@@ -1,8 +1,7 @@
 //! What the service of notifications runs with.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -15,11 +14,7 @@ use crate::domain::access::TokenName;
 use crate::domain::fleet::RepositoryRules;
 use crate::domain::names::RepositoryName;
 
-/// The file of `cvmfs-notify`, the old service.
-const OLD_FILE: &str = "/etc/cvmfs/notify/config.json";
-/// Where `cvmfs-notify` listens, and its clients look.
-const OLD_PORT: u16 = 4930;
-const STATE_DIR: &str = "/var/lib/conveyor-notify";
+pub(super) const STATE_DIR: &str = "/var/lib/conveyor-notify";
 /// Where there is to be no exchange.
 const NO_EXCHANGE: &str = "none";
 /// The exchange of `cvmfs-notify`.
@@ -32,7 +27,7 @@ const WATCH_DIRECTORY_S: u32 = 60;
 #[serde(deny_unknown_fields, default)]
 pub(super) struct NotifyTable {
     listen: Vec<String>,
-    state_dir: Setting<PathBuf>,
+    pub(super) state_dir: Setting<PathBuf>,
     repository_url: Setting<String>,
     verify: Setting<String>,
     open_publish: Setting<bool>,
@@ -40,7 +35,7 @@ pub(super) struct NotifyTable {
     max_subscribers: Setting<u32>,
     max_subscribers_per_address: Setting<u32>,
     max_open_publishes_per_s: Setting<u32>,
-    exchange: Setting<String>,
+    pub(super) exchange: Setting<String>,
 }
 
 /// What the service of notifications runs with.
@@ -101,12 +96,6 @@ impl Default for NotifyConfig {
             exchange: Some(EXCHANGE.into()),
         }
     }
-}
-
-/// What of the old file means something here.
-#[derive(Debug, Deserialize)]
-struct OldFile {
-    port: Option<u16>,
 }
 
 impl Config {
@@ -204,43 +193,6 @@ impl Config {
     pub(super) fn usual_url(&self, repository: &RepositoryName) -> Option<String> {
         self.file.notify.repository_url.get().map(|pattern| pattern.replace("@fqrn@", repository.as_str()))
     }
-
-    /// What it runs with alone: it listens in any case, where the old service did.
-    pub fn notify_alone(
-        &self,
-        listen: &[ListenAddress],
-        state_dir: Option<&PathBuf>,
-    ) -> Result<NotifyConfig, ConfigError> {
-        let mut config = self.notify()?;
-        if !listen.is_empty() {
-            config.listen = listen.to_vec();
-        }
-        if config.listen.is_empty() {
-            config.listen = vec![SocketAddr::from(([0, 0, 0, 0], self.old_notify_port(Path::new(OLD_FILE))?)).into()];
-        }
-        config.state_dir = self.state_dir(state_dir, &self.file.notify.state_dir, STATE_DIR);
-        Ok(config)
-    }
-
-    /// The port of the old service: its environment's, its file's, or its default.
-    fn old_notify_port(&self, path: &Path) -> Result<u16, ConfigError> {
-        if let Some(port) = self.environment.get("CVMFS_NOTIFY_PORT") {
-            let why = "is no port".into();
-            return port.parse().map_err(|_| ConfigError::Value { key: "CVMFS_NOTIFY_PORT".into(), why });
-        }
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(OLD_PORT),
-            Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
-        };
-        let old: OldFile = serde_json::from_str(&text).map_err(|error| ConfigError::Syntax {
-            path: path.to_owned(),
-            line: error.line(),
-            column: error.column(),
-            why: "is not the JSON of the old service".into(),
-        })?;
-        Ok(old.port.unwrap_or(OLD_PORT))
-    }
 }
 
 /// How a repository is watched, where it is.
@@ -265,6 +217,8 @@ fn watch(name: &RepositoryName, rules: &RepositoryRules) -> Result<Option<Watche
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::config::Environment;
 
@@ -291,24 +245,6 @@ mod tests {
             let error = config(text, Environment::default()).notify().unwrap_err().to_string();
             assert!(error.starts_with(key), "{error}");
         }
-    }
-
-    #[test]
-    fn the_old_service_says_where_to_listen_where_nothing_else_does() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("config.json");
-        let port = |environment: Environment| config("", environment).old_notify_port(&file);
-        assert_eq!(port(Environment::default()).unwrap(), 4930);
-        let old =
-            r#"{"port": 4931, "log_level": "info", "amqp": {"url": "localhost", "exchange": "repository.activity"}}"#;
-        std::fs::write(&file, old).unwrap();
-        assert_eq!(port(Environment::default()).unwrap(), 4931);
-        assert_eq!(port([("CVMFS_NOTIFY_PORT", "4932")].into()).unwrap(), 4932);
-        assert!(port([("CVMFS_NOTIFY_PORT", "x")].into()).is_err());
-        std::fs::write(&file, "{").unwrap();
-        assert!(port(Environment::default()).is_err());
-        let said = config("[notify]\nlisten = [\"127.0.0.1:1\"]", Environment::default());
-        assert_eq!(said.notify_alone(&[], None).unwrap().listen, ["127.0.0.1:1".parse().unwrap()]);
     }
 
     #[test]

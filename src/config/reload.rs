@@ -148,7 +148,7 @@ mod tests {
         ];
         assert_eq!(of_server, wanted);
         assert_eq!(of_worker, ["[worker] fleet", "[worker] offers, [broker]", "the files with secrets", "debug"]);
-        let (flags, alone) = (&flags, |config: &Config| config.notify_alone(&[], None).unwrap());
+        let (flags, alone) = (&flags, |config: &Config| config.notify_alone(&[], None).unwrap().notify);
         let of_notify = |text: &str| {
             std::fs::write(&path, text).unwrap();
             let again = first.again().unwrap();

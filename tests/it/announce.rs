@@ -23,8 +23,9 @@ impl Foreign {
         let base = tempfile::Builder::new().prefix("conveyor-it-").tempdir().unwrap();
         let (root, keys) = (base.path().join("root"), base.path().join("keys"));
         NewKeys::generate(REPOSITORY, now()).unwrap().store(&keys, REPOSITORY).unwrap();
-        let stratum0 =
-            Stratum0::create(root.join(REPOSITORY), REPOSITORY, keys, &CreateOptions::default(), now()).unwrap();
+        // Nobody looks by himself while a test runs.
+        let options = CreateOptions { ttl: 86_400, ..CreateOptions::default() };
+        let stratum0 = Stratum0::create(root.join(REPOSITORY), REPOSITORY, keys, &options, now()).unwrap();
         Self { base, stratum0 }
     }
 
@@ -37,6 +38,10 @@ impl Foreign {
 
     pub(crate) fn root(&self) -> PathBuf {
         self.base.path().join("root")
+    }
+
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.base.path().join("keys")
     }
 
     pub(crate) fn manifest(&self) -> Vec<u8> {

@@ -15,10 +15,10 @@ mod hostile;
 mod kill;
 mod mount;
 mod nixos;
-mod notify;
 mod predecessor;
 mod publisher_node;
 mod race;
+mod real_notify;
 mod revert;
 #[cfg(feature = "crash-points")]
 mod simulation;

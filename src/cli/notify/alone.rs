@@ -16,7 +16,7 @@ use crate::cli::listeners::{self, Inherited, Kind};
 use crate::cli::serving;
 use crate::cli::supervision::{self, NotifyLoaded, NotifyServing};
 use crate::cli::token_lists::TokenLists;
-use crate::config::{Config, ListenAddress, ServerFlags};
+use crate::config::{Config, ListenAddress, NotifyAlone, ServerConfig, ServerFlags};
 use crate::domain::fleet::Repositories;
 use crate::store::Store;
 use crate::store::logs::LogStore;
@@ -41,19 +41,20 @@ pub(in crate::cli) fn checked(
     flags: &ServerFlags,
     is_of_here: bool,
 ) -> anyhow::Result<NotifyLoaded> {
-    let config = file.notify_alone(listen, state_dir)?;
-    // Its tokens and its broker are a server's.
-    let server = file.server(flags)?;
+    let NotifyAlone { notify: config, broker, warnings } = file.notify_alone(listen, state_dir)?;
+    // Its tokens are a server's; its broker may be that of the old service.
+    let server = ServerConfig { broker, ..file.server(flags)? };
     let paths = if is_of_here { server.tokens.clone() } else { Vec::new() };
     let lists = TokenLists::read(paths)?;
-    Ok(NotifyLoaded { file: file.clone(), config, server, lists })
+    Ok(NotifyLoaded { file: file.clone(), config, server, lists, warnings })
 }
 
 pub(super) async fn run(args: NotifyServerArgs, inherited: Inherited, context: &Context) -> anyhow::Result<ExitCode> {
     let flags = ServerFlags { token_file: context.flags.token_file.clone(), ..ServerFlags::default() };
     let hangups = supervision::hangups()?;
     let read = move |file: &Config| checked(file, &args.listen, args.state_dir.as_ref(), &flags, true);
-    let NotifyLoaded { file, config, server, lists } = read(&context.config)?;
+    let NotifyLoaded { file, config, server, lists, warnings } = read(&context.config)?;
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let mut signalled = serving::until_signal()?;
     serving::make_private(&config.state_dir)?;
     // Where sockets were handed over, nobody looks at addresses.

@@ -26,6 +26,8 @@ pub(in crate::cli) struct NotifyLoaded {
     /// Where its tokens and its broker are.
     pub(in crate::cli) server: ServerConfig,
     pub(in crate::cli) lists: TokenLists,
+    /// What of the old service's settings does nothing, a sentence each.
+    pub(in crate::cli) warnings: Vec<String>,
 }
 
 /// A service that is served, as far as it can be changed.
@@ -107,7 +109,7 @@ impl Supervisor {
 
     /// Reads the settings again. Where they cannot be used, all stays as it is.
     async fn reload(&mut self) {
-        let NotifyLoaded { file, config, server, lists } = match (self.again)() {
+        let NotifyLoaded { file, config, server, lists, warnings } = match (self.again)() {
             Ok(loaded) => loaded,
             Err(error) => {
                 let text = describe(&error).replace('\n', "; ");
@@ -117,6 +119,7 @@ impl Supervisor {
                 return;
             }
         };
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let left = self.file.notify_needs_restart((&self.config, &self.server), &file, (&config, &server));
         self.server.follow(server);
         self.serving.engine.set_bootstrap_token(self.server.token.as_ref());

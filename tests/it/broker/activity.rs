@@ -5,7 +5,9 @@ use serde_json::json;
 use super::amqp::Amqp;
 use super::table;
 use crate::announce::{Foreign, Notifier};
-use crate::harness::{Http, REPOSITORY, Relay, no_rabbit, shared, until};
+use crate::harness::{
+    Daemon, Http, PASSWORD, Place, Program, REPOSITORY, Relay, USER, no_rabbit, private, shared, until,
+};
 
 /// A port on which nobody listens.
 const NOBODY: u16 = 1;
@@ -69,6 +71,34 @@ fn servers_share_what_they_are_told_and_miss_nothing_while_they_or_the_broker_ar
     one.publish(&directory);
     relay.turn(rabbit.port());
     two.tells(fifth);
+}
+
+#[test]
+fn what_cvmfs_notify_had_in_its_environment_leads_to_the_broker() {
+    if no_rabbit() {
+        return;
+    }
+    let (rabbit, place) = (shared(), Place::new());
+    let path = |name: &str| place.path().join(name);
+    private(&path("config.toml"), "");
+    let program = Program::new(&path("config.toml"), place.path());
+    let mut command = program.command(&["notify", "server", "--listen", "127.0.0.1:0", "--state-dir"]);
+    command.arg(path("state")).env("CVMFS_NOTIFY_LOG_LEVEL", "debug").envs([
+        ("CVMFS_NOTIFY_AMQP_URL", "127.0.0.1"),
+        ("CVMFS_NOTIFY_AMQP_PORT", &rabbit.port().to_string()),
+        ("CVMFS_NOTIFY_AMQP_VHOST", &rabbit.vhost()),
+        ("CVMFS_NOTIFY_AMQP_USERNAME", USER),
+        ("CVMFS_NOTIFY_AMQP_PASSWORD", PASSWORD),
+    ]);
+    let mut server = Daemon::start(&mut command);
+    server.said("it exchanges", |_, log| log.contains("state=\"up\"").then_some(()));
+    let url =
+        server.said("it listens", |_, log| Some(log.split_once("notifications at ")?.1.split_once('\n')?.0.to_owned()));
+    Http::new(&url, "none").get("/readyz");
+    server.said("it logs in detail", |_, log| log.contains("DEBUG").then_some(()));
+    assert!(server.terminate().success());
+    server.until_quiet();
+    assert!(!server.stderr().contains(PASSWORD), "{}", server.stderr());
 }
 
 #[cfg(feature = "crash-points")]

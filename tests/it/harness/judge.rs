@@ -84,19 +84,23 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let directory = self.directory.as_os_str();
-        let ways: [&[&str]; 3] = [&["fusermount3", "-u"], &["umount"], &["umount", "-l"]];
-        for way in ways {
-            if !is_mounted(&self.directory) {
-                break;
-            }
-            let _ = Command::new(way[0]).args(&way[1..]).arg(directory).stderr(Stdio::null()).status();
-        }
+        unmount(&self.directory);
         self.client.kill9();
     }
 }
 
-fn is_mounted(directory: &Path) -> bool {
+/// Unmounts what is mounted there, in one way or another.
+pub(crate) fn unmount(directory: &Path) {
+    let ways: [&[&str]; 3] = [&["fusermount3", "-u"], &["umount"], &["umount", "-l"]];
+    for way in ways {
+        if !is_mounted(directory) {
+            break;
+        }
+        let _ = Command::new(way[0]).args(&way[1..]).arg(directory).stderr(Stdio::null()).status();
+    }
+}
+
+pub(crate) fn is_mounted(directory: &Path) -> bool {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     mounts.lines().any(|line| line.split(' ').nth(1) == directory.to_str())
 }

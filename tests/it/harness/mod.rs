@@ -31,7 +31,7 @@ pub(crate) use dev::{Dev, Place, REPOSITORY};
 pub(crate) use fleet::{OTHER, Server, Worker, port_of, private};
 pub(crate) use gate::Gate;
 pub(crate) use http::{Answer, Http};
-pub(crate) use judge::{LARGEST_WHOLE_FILE, Mount};
+pub(crate) use judge::{LARGEST_WHOLE_FILE, Mount, is_mounted, unmount};
 pub(crate) use ledger::Ledger;
 pub(crate) use noise::noise;
 pub(crate) use notify::Ear;

@@ -53,7 +53,10 @@ pub(crate) fn bare(temporary: &Path) -> Command {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy().to_ascii_lowercase();
         let managed = ["notify_socket", "watchdog_usec", "watchdog_pid", "credentials_directory", "rust_log"];
-        if text.starts_with("conveyor_") || text.ends_with("_proxy") || managed.contains(&&*text) {
+        if ["conveyor_", "cvmfs_notify_"].iter().any(|start| text.starts_with(start))
+            || text.ends_with("_proxy")
+            || managed.contains(&&*text)
+        {
             command.env_remove(&name);
         }
     }

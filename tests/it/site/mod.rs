@@ -30,6 +30,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Place, Run, missing, script_apart, until, write_apart};
 
+pub(crate) use real::find;
 pub(crate) use web::Web;
 pub(crate) use wire::{Fault, Wire};
 

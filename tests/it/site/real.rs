@@ -11,7 +11,7 @@ use super::gateway::KEY;
 use crate::harness::{Daemon, Port, until};
 
 /// Where a program is: what a variable names, or on the path.
-fn find(variable: &str, name: &str) -> Option<PathBuf> {
+pub(crate) fn find(variable: &str, name: &str) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Some(PathBuf::from(path)).filter(|path| path.is_file());
     }

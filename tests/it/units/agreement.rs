@@ -15,7 +15,7 @@ fn state_is_where_the_program_keeps_it() {
     let config = Config::default();
     let server = config.server(&ServerFlags::default()).unwrap().state_dir;
     let worker = config.worker(&WorkerFlags::default()).unwrap().state_dir;
-    let notify = config.notify_alone(&[], None).unwrap().state_dir;
+    let notify = config.notify_alone(&[], None).unwrap().notify.state_dir;
     for (unit, state) in
         [("conveyor-server.service", server), ("conveyor-worker.service", worker), ("conveyor-notify.service", notify)]
     {
@@ -42,7 +42,7 @@ fn the_socket_has_the_address_that_the_server_would_listen_at() {
 /// By a server or without one: subscribers find the same port, and what is handed over has the name that the program knows.
 #[test]
 fn the_sockets_of_notifications_have_the_port_that_the_service_would_listen_at() {
-    let listen = Config::default().notify_alone(&[], None).unwrap().listen;
+    let listen = Config::default().notify_alone(&[], None).unwrap().notify.listen;
     let port = listen[0].to_string().rsplit_once(':').unwrap().1.to_owned();
     for socket in ["conveyor-server-notify.socket", "conveyor-notify.socket"] {
         let text = text(socket);
