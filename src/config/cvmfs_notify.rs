@@ -36,11 +36,14 @@ pub(super) struct Amqp {
     pub(super) exchange: Option<String>,
 }
 
+/// Looks a name up.
+type Get<'a> = Box<dyn Fn(&str) -> Option<Value> + 'a>;
+
 /// Reads values under the names that one source has for them.
 struct Source<'a> {
     /// What an error says before a name.
     place: String,
-    get: Box<dyn Fn(&str) -> Option<Value> + 'a>,
+    get: Get<'a>,
 }
 
 impl Source<'_> {
