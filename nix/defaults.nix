@@ -3,6 +3,7 @@
 {
   client.url = "http://localhost:8080";
   server.state_dir = "/var/lib/conveyor";
+  notify.state_dir = "/var/lib/conveyor-notify";
   worker = {
     fleet = "default";
     publisher = "native";

@@ -25,6 +25,7 @@ let
     config:
     builtins.deepSeq [
       config.services.conveyor.server.settings
+      config.services.conveyor.notify.settings
       config.services.conveyor.worker.settings
     ] config.system.build.toplevel.drvPath;
   machine = services: whole (evaluated services);
@@ -54,6 +55,17 @@ let
           user = "conveyor";
         };
       };
+      notify = {
+        enable = true;
+        openFirewall = true;
+      };
+    };
+    notify = {
+      enable = true;
+      listenStreams = [ "127.0.0.1:4931" ];
+      tokenFile = "/run/secrets/notify";
+      tokenLists = [ ./lane-b.nix ];
+      settings.repositories."other.example.org".path = "/srv/cvmfs/other.example.org";
     };
     worker = {
       enable = true;
@@ -99,6 +111,7 @@ in
   machines = {
     server = machine { conveyor = { inherit server; }; };
     native = machine { conveyor.worker.enable = true; };
+    notify = machine { conveyor.notify.enable = true; };
     cvmfs-server = machine {
       conveyor.worker = {
         enable = true;
@@ -214,6 +227,20 @@ in
         openFirewall = true;
       };
     };
+    listenOfNotify = refused "services.conveyor.server.settings.notify.listen would refuse clients" {
+      server = server // {
+        settings.notify.listen = [ "0.0.0.0:4930" ];
+      };
+    };
+    onePort =
+      refused
+        "services.conveyor.notify.listenStreams and services.conveyor.server.notify.listenStreams both have 4930"
+        {
+          server = server // {
+            notify.enable = true;
+          };
+          notify.enable = true;
+        };
     nobodyAtBroker = refused "services.conveyor.rabbitmq.users is empty" {
       rabbitmq.enable = true;
     };

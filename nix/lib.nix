@@ -82,6 +82,34 @@ rec {
 
   isLoopback = address: match "(127\\..*|localhost.*|\\[?::1]?.*)" address != null;
 
+  # The streams that are addresses, and of these the ones that others can reach.
+  addresses = streams: filter (stream: !(isSocketPath stream)) streams;
+  outside = streams: filter (stream: !(isLoopback stream)) (addresses streams);
+
+  # The ports that a firewall opens for them.
+  openPorts =
+    openFirewall: streams:
+    if openFirewall then filter (port: port != null) (map portOf (outside streams)) else [ ];
+
+  # What a service is asked at, by `option`.listenStreams and openFirewall.
+  listening =
+    option: example:
+    { listenStreams, openFirewall, ... }:
+    map (stream: {
+      assertion = portOf stream != null;
+      message = "${option}.listenStreams has ${builtins.toJSON stream}; write an address and a port from 1 to 65535, such as ${example}, or an absolute path";
+    }) (addresses listenStreams)
+    ++ [
+      {
+        assertion = listenStreams != [ ];
+        message = "${option}.listenStreams is empty: nobody could connect; leave it away for ${example}";
+      }
+      {
+        assertion = !openFirewall || outside listenStreams != [ ];
+        message = "${option}.openFirewall has nothing to open: no address of ${option}.listenStreams can be reached from elsewhere";
+      }
+    ];
+
   inStore = path: startsWith builtins.storeDir path;
 
   # A secret is named by where it is on the machine: an absolute path, which is not in the store, since everyone may read that.

@@ -28,6 +28,7 @@ let
   machine = lib.join [
     (import ./client.nix filled)
     (import ./server.nix (filled // { inherit brokerUnit; }))
+    (import ./notify.nix (filled // { inherit brokerUnit; }))
     (import ./worker.nix (filled // { inherit brokerUnit; }))
     rabbitmq
     (import ./gateway.nix filled)

@@ -20,6 +20,21 @@ in
     tokenFile = null;
     tokenLists = [ ];
     brokerPasswordFile = null;
+    notify = {
+      enable = false;
+      listenStreams = [ "4930" ];
+      openFirewall = false;
+    };
+  };
+
+  notify = {
+    enable = false;
+    settings = { };
+    listenStreams = [ "4930" ];
+    openFirewall = false;
+    tokenFile = null;
+    tokenLists = [ ];
+    brokerPasswordFile = null;
   };
 
   worker = {

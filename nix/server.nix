@@ -9,8 +9,9 @@ let
   settings = lib.merge cfg.settings (
     if tokens == [ ] then { } else { server = { inherit tokens; }; }
   );
-  streams = builtins.filter (stream: !(lib.isSocketPath stream)) cfg.listenStreams;
-  outside = builtins.filter (stream: !(lib.isLoopback stream)) streams;
+  # A listener of its own for notifications, by a socket of its own.
+  inherit (cfg) notify;
+  notifying = lib.optional notify.enable "conveyor-server-notify.socket";
   local = lib.optional broker.enable brokerUnit;
 in
 if !cfg.enable then
@@ -28,7 +29,8 @@ else
         sections = {
           Unit = {
             After = local;
-            Wants = local;
+            # systemd starts no socket of a service that is there already: a restart of the service takes it along.
+            Wants = local ++ notifying;
           };
           Service = {
             Environment = [ "CONVEYOR_CONFIG=/etc/cvmfs/conveyor/server.toml" ];
@@ -36,34 +38,41 @@ else
           };
         };
       };
-    };
+    }
+    // (
+      if notify.enable then
+        {
+          "conveyor-server-notify.socket" = {
+            dropin = true;
+            sections.Socket.ListenStream = [ "" ] ++ notify.listenStreams;
+          };
+        }
+      else
+        { }
+    );
     wanted = [
       "conveyor-server.socket"
-      "conveyor-server.service"
-    ];
+    ]
+    ++ notifying
+    ++ [ "conveyor-server.service" ];
     openPorts =
-      if cfg.openFirewall then builtins.filter (port: port != null) (map lib.portOf outside) else [ ];
+      lib.openPorts cfg.openFirewall cfg.listenStreams
+      ++ (if notify.enable then lib.openPorts notify.openFirewall notify.listenStreams else [ ]);
     refusals =
       lib.secretFile "${option}.tokenFile" cfg.tokenFile
       ++ lib.secretFile "${option}.brokerPasswordFile" cfg.brokerPasswordFile
       ++ lib.secretSettings "${option}.settings" cfg.settings
-      ++ map (stream: {
-        assertion = lib.portOf stream != null;
-        message = "${option}.listenStreams has ${builtins.toJSON stream}; write an address and a port from 1 to 65535, such as 127.0.0.1:8080 or [::]:8080, or an absolute path";
-      }) streams
+      ++ lib.listening option "127.0.0.1:8080 or [::]:8080" cfg
+      ++ (if notify.enable then lib.listening "${option}.notify" "4930 or 127.0.0.1:4930" notify else [ ])
       ++ [
         {
-          assertion = cfg.listenStreams != [ ];
-          message = "${option}.listenStreams is empty: nobody could ask the server; leave it away for ${toString (import ./options.nix).server.listenStreams}";
+          assertion = (cfg.settings.notify.listen or [ ]) == [ ];
+          message = "${option}.settings.notify.listen would refuse clients while the server restarts, and they give up; set ${option}.notify.enable and ${option}.notify.listenStreams";
         }
         {
           assertion =
             !(cfg.settings ? server.listen || cfg.settings ? server.host || cfg.settings ? server.port);
           message = "${option}.settings.server.listen, host and port are not looked at where systemd has the sockets; set ${option}.listenStreams";
-        }
-        {
-          assertion = !cfg.openFirewall || outside != [ ];
-          message = "${option}.openFirewall has nothing to open: no address of ${option}.listenStreams can be reached from elsewhere";
         }
         {
           assertion =

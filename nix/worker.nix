@@ -19,7 +19,8 @@ let
       "root";
   local = lib.optional broker.enable brokerUnit;
   # What the native publisher writes must be its account's. Where cvmfs_server is the publisher, it makes these itself.
-  directories = "d ${worker.repositories_dir} 0755 ${user} - -\nd ${worker.keys_dir} 0700 ${user} - -\n";
+  # The public keys among the keys are for whoever verifies; the others are files of their account alone.
+  directories = "d ${worker.repositories_dir} 0755 ${user} - -\nd ${worker.keys_dir} 0755 ${user} - -\n";
 in
 if !cfg.enable then
   { }

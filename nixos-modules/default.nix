@@ -3,6 +3,7 @@
   imports = [
     ./client.nix
     ./server.nix
+    ./notify.nix
     ./worker.nix
     ./rabbitmq.nix
     ./gateway.nix

@@ -52,6 +52,16 @@ in
       description = "Whether the firewall lets others ask at the ports of {option}`services.conveyor.server.listenStreams`, but for those of the loopback.";
     };
 
+    notify = {
+      enable = lib.mkEnableOption "a listener of its own for notifications, where clients of CernVM-FS look for it; without it they are told at {option}`services.conveyor.server.listenStreams`";
+      listenStreams = shared.notifyStreams defaults.notify.listenStreams;
+      openFirewall = lib.mkOption {
+        type = lib.types.bool;
+        default = defaults.notify.openFirewall;
+        description = "Whether the firewall lets others subscribe at {option}`services.conveyor.server.notify.listenStreams`.";
+      };
+    };
+
     tokenFile = shared.secretFile {
       what = "the token that opens everything, with which the others are made";
       unit = "conveyor-server";

@@ -93,6 +93,19 @@ in
       '';
     };
 
+  # Where clients of CernVM-FS subscribe.
+  notifyStreams =
+    default:
+    lib.mkOption {
+      type = lib.types.listOf lib.types.str;
+      inherit default;
+      example = [ "192.0.2.10:4930" ];
+      description = ''
+        Where subscribers connect: ports, addresses with ports, and absolute paths of Unix sockets. systemd holds them, so that
+        clients, which give up after a few refused connections, wait while the service restarts.
+      '';
+    };
+
   # A secret of the machine. No `path`: that would copy a file of the configuration into the store.
   secretFile =
     {

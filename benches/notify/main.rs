@@ -1,104 +1,73 @@
-//! What notifications cost: publishes without subscribers, a publish until a thousand subscribers have it, and the memory of an
-//! idle subscriber. `cargo bench --bench notify`; the server is a process of its own, the clients are this one.
+//! What notifications cost, each beside a floor or ceiling of the same run: durable publishes that nobody listens to, the time
+//! from a publish until a thousand subscribers have it, and the memory of a subscriber that waits.
+//!
+//! `cargo bench --bench notify [-- --quick] [--only WORD] [--rounds N]` prints one JSON object in each line. `--quick` takes
+//! seconds and proves that all of it works, `--only` picks the figures whose group has the word in its name.
+//! `CONVEYOR_BENCH_GATEWAY=FILE` names the program `cvmfs_gateway`, whose publishes are then measured in turns with ours. The
+//! server is a process of its own and verifies every message; the clients are this process. docs/performance.md says what
+//! the figures mean.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod clients;
+mod delivery;
+// Of the floors of jobs, the one that is about commits.
+#[allow(dead_code)]
+#[path = "../jobs/floor.rs"]
+mod floor;
+mod idle;
+mod publisher;
+mod publishes;
+#[path = "../jobs/report.rs"]
+mod report;
+mod repositories;
 mod server;
-
-use std::time::{Duration, Instant};
+mod subscriber;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use repositories::Repositories;
+use tokio::runtime::Runtime;
 
-use clients::{Dialect, Subscriber};
-use server::Server;
+/// How much is done.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    quick: bool,
+    rounds: usize,
+    /// Files that this process may have open.
+    files: usize,
+}
 
-const REPOSITORY: &str = "bench.example.org";
+impl Scale {
+    /// The first number in a real run, the second one in a quick one.
+    fn pick<T>(self, real: T, quick: T) -> T {
+        if self.quick { quick } else { real }
+    }
+}
+
+/// Measures and prints some figures.
+type Group = fn(Scale, &Runtime, &Repositories);
 
 fn main() {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("more files");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        publishes().await;
-        delivery().await;
-        // Each is two files on this machine, one of them here.
-        let count = usize::try_from(hard / 2).unwrap_or(usize::MAX).min(10_000);
-        for (dialect, most) in [(Dialect::Sse, 16), (Dialect::WebSocket, 24)] {
-            idle(dialect, count, most).await;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let value = |name: &str| arguments.iter().position(|word| word == name).and_then(|at| arguments.get(at + 1));
+    let quick = arguments.iter().any(|word| word == "--quick");
+    let rounds = value("--rounds").map_or(if quick { 1 } else { 5 }, |text| text.parse().unwrap());
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let scale = Scale { quick, rounds, files: usize::try_from(hard).unwrap_or(usize::MAX) };
+    let only = value("--only").map_or("", String::as_str);
+    // One thread, so that the server has the other one.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let repositories = Repositories::new(publishes::REPOSITORIES);
+    let groups: [(&str, Group); 3] = [("publishes", publishes::run), ("delivery", delivery::run), ("idle", idle::run)];
+    for (name, group) in groups {
+        if name.contains(only) {
+            group(scale, &runtime, &repositories);
         }
-    });
+    }
 }
 
-/// Durable publishes a second by 64 clients of which each waits for its answer; nobody listens.
-async fn publishes() {
-    const EACH: u64 = 200;
-    let server = Server::start().await;
-    let began = Instant::now();
-    let mut clients = tokio::task::JoinSet::new();
-    for number in 0..64 {
-        let publisher = server.publisher();
-        clients.spawn(async move {
-            let repository = format!("r{number}.example.org");
-            for revision in 1..=EACH {
-                publisher.publish(&repository, revision).await;
-            }
-        });
-    }
-    clients.join_all().await;
-    let rate = (64 * EACH) as f64 / began.elapsed().as_secs_f64();
-    println!("durable publishes without subscribers: {rate:.0}/s (wanted: at least 3000/s)");
-}
-
-/// From the publish until each of a thousand subscribers has it, half of them of either dialect.
-async fn delivery() {
-    const ROUNDS: u64 = 20;
-    let server = Server::start().await;
-    let publisher = server.publisher();
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    for number in 0..1000 {
-        let dialect = if number % 2 == 0 { Dialect::Sse } else { Dialect::WebSocket };
-        let mut subscriber = Subscriber::connect(dialect, server.address, REPOSITORY).await;
-        let tell = tell.clone();
-        tokio::spawn(async move {
-            while subscriber.event().await {
-                if tell.send(Instant::now()).is_err() {
-                    break;
-                }
-            }
-        });
-    }
-    server.until_subscribed().await;
-    let mut took = Vec::new();
-    for revision in 1..=ROUNDS {
-        let began = Instant::now();
-        publisher.publish(REPOSITORY, revision).await;
-        for _ in 0..1000 {
-            let at = tokio::time::timeout(Duration::from_secs(30), told.recv()).await.expect("all are told");
-            took.push(at.expect("the clients live").duration_since(began));
-        }
-        // No two events come to a stream within a second.
-        tokio::time::sleep(Duration::from_millis(1100)).await;
-    }
-    took.sort_unstable();
-    let at = |share: usize| took[took.len() * share / 1000].as_secs_f64() * 1000.0;
-    println!(
-        "publish to delivered, 1000 subscribers: p50 {:.1} ms, p99 {:.1} ms (wanted: below 50 ms), p99.9 {:.1} ms",
-        at(500),
-        at(990),
-        at(999)
-    );
-}
-
-/// Resident memory of the server for each subscriber that waits.
-async fn idle(dialect: Dialect, count: usize, most: usize) {
-    let server = Server::start().await;
-    let before = server.resident();
-    let mut subscribers = Vec::with_capacity(count);
-    for _ in 0..count {
-        subscribers.push(Subscriber::connect(dialect, server.address, REPOSITORY).await);
-    }
-    server.until_subscribed().await;
-    let each = server.resident().saturating_sub(before) as f64 / count as f64 / 1024.0;
-    println!("{count} idle subscribers ({dialect:?}): {each:.1} KiB each (wanted: at most {most} KiB)");
+/// What else the machine does: processes that run or want to, on average over the last minute.
+fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap();
+    text.split_whitespace().next().unwrap().parse().unwrap()
 }

@@ -1,20 +1,24 @@
-//! The server, as a process, and publishing to it.
+//! The servers, each a process of its own: ours, and the gateway with its service of notifications.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use sha1::{Digest as _, Sha1};
+use conveyor::store::Store;
+use nix::unistd::{SysconfVar, sysconf};
+use serde_json::json;
+use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-const TOKEN: &str = "a-secret-of-the-benchmark";
+use super::repositories::Repositories;
+
+pub(crate) const TOKEN: &str = "a-secret-of-the-benchmark";
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     child: Child,
-    _directory: tempfile::TempDir,
+    directory: TempDir,
 }
 
 impl Drop for Server {
@@ -25,69 +29,78 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Verifies nothing: what a signature costs is measured elsewhere.
-    pub(crate) async fn start() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+    /// Conveyor's service alone, which verifies what it is sent.
+    pub(crate) async fn start(repositories: &Repositories) -> Self {
+        let directory = tempfile::tempdir().unwrap();
         let (config, token) = (directory.path().join("config.toml"), directory.path().join("token"));
-        std::fs::write(&token, TOKEN).expect("a token");
-        std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a mode");
-        let text = "[notify]\nverify = \"off\"\nmax_subscribers = 100000\nmax_subscribers_per_address = 100000\n";
-        std::fs::write(&config, text).expect("a file");
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = free.local_addr().expect("an address");
-        drop(free);
-        let child = Command::new(env!("CARGO_BIN_EXE_conveyor"))
-            .arg("--config")
-            .arg(&config)
-            .arg("--token-file")
-            .arg(&token)
-            .args(["notify", "server", "--listen", &address.to_string(), "--state-dir"])
-            .arg(directory.path().join("state"))
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the server starts");
+        std::fs::write(&token, TOKEN).unwrap();
+        std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let text = format!(
+            "[notify]\nkeys_dir = {:?}\nrepository_url = \"{}/@fqrn@\"\nmax_subscribers = 100000\nmax_subscribers_per_address = 100000\n",
+            repositories.keys(),
+            repositories.directory().display(),
+        );
+        std::fs::write(&config, text).unwrap();
+        let address = free_address();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_conveyor"));
+        command.arg("--config").arg(&config).arg("--token-file").arg(&token);
+        command.args(["notify", "server", "--listen", &address.to_string(), "--state-dir"]);
+        command.arg(directory.path().join("state"));
+        Self::spawn(command, address, directory).await
+    }
+
+    /// The gateway, whose repositories need not exist.
+    pub(crate) async fn start_gateway(program: &Path) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (user, access) = (directory.path().join("user.json"), directory.path().join("repo.json"));
+        let (address, pprof) = (free_address(), free_address());
+        std::fs::write(&user, "{}").unwrap();
+        std::fs::write(&access, json!({ "version": 2, "repos": [], "keys": [] }).to_string()).unwrap();
+        let mut command = Command::new(program);
+        command.arg("--user_config_file").arg(&user).arg("--access_config_file").arg(&access);
+        command.arg("--work_dir").arg(directory.path());
+        command.args(["--mock_receiver", "--port", &address.port().to_string()]);
+        command.args(["--pprof_port", &pprof.port().to_string(), "--pprof_port_range_max", "65535"]);
+        Self::spawn(command, address, directory).await
+    }
+
+    async fn spawn(mut command: Command, address: SocketAddr, directory: TempDir) -> Self {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the server starts");
+        let mut server = Self { address, child, directory };
         while TcpStream::connect(address).await.is_err() {
+            assert!(server.child.try_wait().unwrap().is_none(), "{command:?} ended");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        Self { address, child, _directory: directory }
+        server
     }
 
-    pub(crate) fn publisher(&self) -> Publisher {
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Publisher { client, url: format!("http://{}/api/v1/publish", self.address) }
+    /// Milliseconds that it has run on a processor: what else the machine does matters little to that.
+    pub(crate) fn processor_ms(&self) -> f64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Behind the name, which ends with the last parenthesis: in user mode and in the kernel.
+        let fields: Vec<_> = text.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+        let per_second = sysconf(SysconfVar::CLK_TCK).unwrap().unwrap();
+        ticks as f64 * 1e3 / per_second as f64
     }
 
-    /// Waits until everything that was sent is read.
-    pub(crate) async fn until_subscribed(&self) {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+    /// Kibibytes of resident memory.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// Bytes of resident memory.
-    pub(crate) fn resident(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it lives");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
-        line.trim().trim_end_matches(" kB").trim().parse::<usize>().expect("a number") * 1024
+    /// Kills ours, and tells how many repositories it has stored this revision of.
+    pub(crate) async fn kill_and_count(mut self, revision: u64) -> usize {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let store = Store::open(&self.directory.path().join("state")).unwrap();
+        let stored = store.read(|db| db.notifications()).await.unwrap();
+        stored.iter().filter(|last| last.revision == revision).count()
     }
 }
 
-pub(crate) struct Publisher {
-    client: reqwest::Client,
-    url: String,
-}
-
-impl Publisher {
-    pub(crate) async fn publish(&self, repository: &str, revision: u64) {
-        let hash = "0".repeat(40);
-        let body = format!("C{hash}\nRd41d8cd98f00b204e9800998ecf8427e\nD240\nS{revision}\nN{repository}\nX{hash}\n");
-        let digest = hex::encode(Sha1::digest(body.as_bytes()));
-        // As long as a signature is.
-        let manifest = [body.as_bytes(), b"--\n", digest.as_bytes(), b"\n", &[0; 256]].concat();
-        let message = serde_json::json!({
-            "version": 1, "timestamp": "now", "type": "activity", "repository": repository,
-            "manifest": STANDARD.encode(manifest),
-        });
-        let request = self.client.post(&self.url).bearer_auth(TOKEN).body(message.to_string());
-        let reply = request.send().await.expect("an answer");
-        assert!(reply.status().is_success(), "{}", reply.status());
-    }
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

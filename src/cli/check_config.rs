@@ -6,7 +6,9 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::context::Context;
+use super::notify;
 use super::server::checked;
+use super::supervision::NotifyLoaded;
 use super::working;
 use crate::client::Client;
 use crate::config::{ServerFlags, WorkerFlags};
@@ -31,6 +33,8 @@ pub(super) enum Role {
     Server,
     /// `worker`.
     Worker,
+    /// `notify server`.
+    Notify,
 }
 
 /// Reads the configuration as the roles would; nothing is contacted. A role that is named is checked as at its start.
@@ -52,8 +56,9 @@ pub(super) fn run(args: CheckConfigArgs, context: &Context) -> anyhow::Result<Ex
     };
     // They say nothing of this machine.
     let is_of_here = !args.without_secrets;
-    let roles = if args.role.is_empty() { vec![Role::Client, Role::Server, Role::Worker] } else { args.role };
-    let mut found = Vec::new();
+    let roles =
+        if args.role.is_empty() { vec![Role::Client, Role::Server, Role::Worker, Role::Notify] } else { args.role };
+    let (mut found, mut old_settings) = (Vec::new(), Vec::new());
     for role in roles {
         match role {
             Role::Client => {
@@ -92,11 +97,31 @@ pub(super) fn run(args: CheckConfigArgs, context: &Context) -> anyhow::Result<Ex
                     ),
                 ));
             }
+            Role::Notify => {
+                let flags = ServerFlags { token_file: context.flags.token_file.clone(), ..ServerFlags::default() };
+                let loaded = notify::checked(&config, &[], None, &flags, is_of_here);
+                let (listen, state, watched) = match loaded {
+                    Ok(NotifyLoaded { config, warnings, .. }) => {
+                        old_settings.extend(warnings);
+                        (config.listen, config.state_dir, config.watched.len())
+                    }
+                    Err(error) => {
+                        judge("service of notifications", Err(error))?;
+                        continue;
+                    }
+                };
+                let listen = listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                found.push((
+                    "notify",
+                    format!("listens on {listen}, keeps state in {}, watches {watched}", state.display()),
+                ));
+            }
         }
     }
     let path = context.config.path().map(|path| path.display().to_string());
-    refusals.iter().for_each(|refusal| tracing::warn!("{refusal}"));
-    let warnings: Vec<_> = context.config.warnings().iter().chain(&refusals).collect();
+    let told = [refusals, old_settings].concat();
+    told.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let warnings: Vec<_> = context.config.warnings().iter().chain(&told).collect();
     if context.output.is_json() {
         let roles: serde_json::Map<_, _> =
             found.into_iter().map(|(role, text)| (role.to_owned(), json!(text))).collect();

@@ -1,5 +1,6 @@
 //! `conveyor notify`: the service of notifications, alone; and how it is put together, also beside a server.
 
+mod alone;
 mod background;
 mod publish;
 mod subscribe;
@@ -8,27 +9,25 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use jiff::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
-use super::listeners::{self, Inherited, Kind};
-use super::serving;
-use super::token_lists::TokenLists;
-use crate::app::clock::{SystemClock, SystemEntropy};
+use super::listeners::Inherited;
+use crate::app::Engine;
+use crate::app::clock::SystemClock;
 use crate::app::notifications::Notifications;
-use crate::app::{Engine, Settings};
-use crate::config::{BrokerConfig, ListenAddress, NotifyAlone, NotifyConfig, ServerFlags};
-use crate::domain::fleet::Repositories;
+use crate::config::{BrokerConfig, NotifyConfig};
 use crate::domain::names::RepositoryName;
 use crate::domain::signed::Claims;
 use crate::http::{self, Limits, Listener, Notify, NotifySettings};
 use crate::notify::verify::{Sources, Verifier};
 use crate::store::Store;
-use crate::store::logs::LogStore;
+pub(super) use alone::checked;
 
 /// Subscribers that the main listener may have: it must have connections left for everything else.
 const BESIDE: usize = 2000;
@@ -37,7 +36,7 @@ const BESIDE: usize = 2000;
 #[derive(Debug, Subcommand)]
 pub(super) enum NotifyCommand {
     /// Run the service of notifications alone, without jobs
-    Server(NotifyServerArgs),
+    Server(alone::NotifyServerArgs),
     /// Tell the service of notifications what a repository has published
     Publish(publish::PublishArgs),
     /// Be told of new revisions as they come, for ever
@@ -50,22 +49,10 @@ impl NotifyCommand {
     }
 }
 
-/// Arguments of `conveyor notify server`.
-#[derive(Debug, Args)]
-pub(super) struct NotifyServerArgs {
-    /// Address and port to listen on, such as 0.0.0.0:4930, or a Unix socket, such as unix:/run/conveyor/notify.sock; may be
-    /// repeated
-    #[arg(long, value_name = "ADDRESS")]
-    listen: Vec<ListenAddress>,
-    /// Where the last messages are kept
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-}
-
 /// Runs one of them.
 pub(super) async fn run(command: NotifyCommand, inherited: Inherited, context: &Context) -> anyhow::Result<ExitCode> {
     match command {
-        NotifyCommand::Server(args) => serve_alone(args, inherited, context).await,
+        NotifyCommand::Server(args) => alone::run(args, inherited, context).await,
         NotifyCommand::Publish(args) => publish::run(args, context).await,
         NotifyCommand::Subscribe(args) => subscribe::run(args, context).await,
     }
@@ -93,12 +80,13 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Starts on a store. `engine` knows the tokens.
+    /// Starts on a store. `engine` knows the tokens; figures are anybody's while `anonymous_read` says so.
     pub(super) async fn start(
         config: &NotifyConfig,
         keys_dir: PathBuf,
         store: Store,
         engine: &Arc<Engine>,
+        anonymous_read: &watch::Receiver<bool>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let sources = Sources {
@@ -124,8 +112,10 @@ impl Service {
             publishes_per_s: config.publishes_per_s,
             ..NotifySettings::default()
         };
-        let with =
-            |settings| Arc::new(Notify::new(Arc::clone(&notifications), Arc::clone(engine), settings, stop.clone()));
+        let with = |settings| {
+            let (notifications, engine) = (Arc::clone(&notifications), Arc::clone(engine));
+            Arc::new(Notify::new(notifications, engine, settings, anonymous_read.clone(), stop.clone()))
+        };
         let beside = NotifySettings { subscribers: config.subscribers.min(BESIDE), ..settings.clone() };
         let (own, beside) = (with(settings), with(beside));
         Ok(Self { own, beside, subscribers: config.subscribers, notifications })
@@ -156,52 +146,4 @@ fn allow_many_files() {
     if let Err(error) = raised {
         tracing::warn!(error = &error as &dyn std::error::Error, "the limit of open files could not be raised");
     }
-}
-
-async fn serve_alone(args: NotifyServerArgs, inherited: Inherited, context: &Context) -> anyhow::Result<ExitCode> {
-    let NotifyAlone { notify: config, broker, warnings } =
-        context.config.notify_alone(&args.listen, args.state_dir.as_ref())?;
-    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let flags = ServerFlags { token_file: context.flags.token_file.clone(), ..ServerFlags::default() };
-    // Its tokens are a server's.
-    let server = context.config.server(&flags)?;
-    let mut signalled = serving::until_signal()?;
-    serving::make_private(&config.state_dir)?;
-    let open = listeners::open(inherited, Kind::Notify, &config.listen).await?;
-    let store = Store::open(&config.state_dir)?;
-    // Knows tokens, and is asked for nothing else.
-    let engine = Engine::start(
-        store.clone(),
-        LogStore::in_memory()?,
-        None,
-        Repositories::new(),
-        Arc::new(SystemClock::default()),
-        Arc::new(SystemEntropy),
-        Settings::default(),
-    );
-    let engine = Arc::new(engine.await?);
-    if let Some(token) = &server.token {
-        engine.set_bootstrap_token(token);
-    }
-    let lists = TokenLists::read(server.tokens)?;
-    engine.set_file_tokens(lists.tokens());
-    let stop = CancellationToken::new();
-    let service = Service::start(&config, context.config.keys_dir(), store, &engine, &stop).await?;
-    let driving = service.drive(&config, broker.as_ref(), &engine)?;
-    for address in &open.addresses {
-        tracing::info!("notifications at {}", address.url());
-    }
-    let (_keep, no_other_lists) = tokio::sync::mpsc::unbounded_channel();
-    let watching = tokio::spawn(lists.watch(engine, no_other_lists));
-    tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            let _ = signalled.wait_for(|stop| *stop).await;
-            stop.cancel();
-        }
-    });
-    service.serve(open.listeners, stop).await;
-    drop(driving);
-    watching.abort();
-    Ok(ExitCode::SUCCESS)
 }

@@ -204,12 +204,13 @@ impl Candidate {
         // They may be older than this moment by as long as it stood by.
         lists.look();
         engine.set_file_tokens(lists.tokens());
+        let (anonymous_read, may_read) = watch::channel(config.anonymous_read);
+        let keys_dir = config.keys_dir.clone();
         let service =
-            Service::start(&config.notify, config.keys_dir.clone(), for_notifications, &engine, &self.stop).await?;
+            Service::start(&config.notify, keys_dir, for_notifications, &engine, &may_read, &self.stop).await?;
         let notifications = Arc::clone(&service.notifications);
         let driving = service.drive(&config.notify, config.broker.as_ref(), &engine)?;
         let notifying = tokio::spawn(service.serve(self.notify, self.stop.clone()));
-        let (anonymous_read, may_read) = watch::channel(config.anonymous_read);
         let (retain, retention) = watch::channel(config.retention);
         let (send_lists, other_lists) = mpsc::unbounded_channel();
         let leading = Leading {

@@ -37,7 +37,7 @@ pub(super) struct WaitRevisionArgs {
     /// Give up after this time, with exit code 75
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// Public key of the repository [default: NAME.pub, DOMAIN.pub or DOMAIN/*.pub in /etc/cvmfs/keys or \[server\] keys_dir; without any the answers are believed]
+    /// Public key of the repository [default: NAME.pub, DOMAIN.pub or DOMAIN/*.pub in /etc/cvmfs/keys or the server's keys_dir; without any the answers are believed]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
 }

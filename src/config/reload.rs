@@ -1,6 +1,6 @@
 //! Reading the settings again, and what of them a running daemon cannot follow.
 
-use super::{Config, ConfigError, ServerConfig, WorkerConfig};
+use super::{Config, ConfigError, NotifyConfig, ServerConfig, WorkerConfig};
 
 impl Config {
     /// Reads the same file again, with the environment of the start.
@@ -23,6 +23,30 @@ impl Config {
             ("[server] keys_dir", before.keys_dir != now.keys_dir),
             ("[broker]", before.broker != now.broker),
             ("[notify]; url, path, watch_s or notifiers of a repository", before.notify != now.notify),
+        ]);
+        found.extend(self.logging_differs(again));
+        found
+    }
+
+    /// The settings of a service of notifications alone that differ and need a restart. `tokens` is where its tokens, keys and
+    /// broker stand.
+    pub fn notify_needs_restart(
+        &self,
+        (before, tokens): (&NotifyConfig, &ServerConfig),
+        again: &Self,
+        (now, tokens_now): (&NotifyConfig, &ServerConfig),
+    ) -> Vec<&'static str> {
+        let rest = |config: &NotifyConfig| NotifyConfig {
+            listen: Vec::new(),
+            state_dir: Default::default(),
+            ..config.clone()
+        };
+        let mut found = named(&[
+            ("[notify] listen", before.listen != now.listen),
+            ("[notify] state_dir", before.state_dir != now.state_dir),
+            ("[server] keys_dir", tokens.keys_dir != tokens_now.keys_dir),
+            ("[broker]", tokens.broker != tokens_now.broker),
+            ("[notify]; url, path, watch_s or notifiers of a repository", rest(before) != rest(now)),
         ]);
         found.extend(self.logging_differs(again));
         found
@@ -124,6 +148,17 @@ mod tests {
         ];
         assert_eq!(of_server, wanted);
         assert_eq!(of_worker, ["[worker] fleet", "[worker] offers, [broker]", "the files with secrets", "debug"]);
+        let (flags, alone) = (&flags, |config: &Config| config.notify_alone(&[], None).unwrap().notify);
+        let of_notify = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let again = first.again().unwrap();
+            let now = (&alone(&again), &again.server(flags).unwrap());
+            first.notify_needs_restart((&alone(&first), &server), &again, now)
+        };
+        assert_eq!(of_notify(&format!("{broker}[server]\nanonymous_read = true\n")), [""; 0]);
+        let others = "[notify]; url, path, watch_s or notifiers of a repository";
+        let not = "[notify]\nlisten = [\"127.0.0.1:1\"]\nopen_publish = true\n";
+        assert_eq!(of_notify(not), ["[notify] listen", "[broker]", others]);
         // The same file with another password in it.
         std::fs::write(&password, "two").unwrap();
         assert_eq!(compare(&broker), (vec!["[broker]"], vec!["[worker] offers, [broker]"]));

@@ -11,11 +11,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Shared;
 use super::error::ApiError;
+use super::{Shared, notify};
+use crate::app::Engine;
 use crate::broker::Link;
 use crate::domain::protocol::ErrorBody;
 
+/// The form of figures.
+pub(super) const PROMETHEUS: &str = "text/plain; version=0.0.4";
 /// How long the writer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -70,8 +73,13 @@ pub(super) async fn healthz() -> &'static str {
     (status = 503, description = "not ready, with the reason", body = Readiness),
 ))]
 pub(super) async fn readyz(State(state): State<Shared>) -> (StatusCode, Json<Readiness>) {
-    let answer = state.engine.store().probe();
-    let reason = if state.shutdown.is_cancelled() {
+    readiness(&state.engine, state.shutdown.is_cancelled()).await
+}
+
+/// Whether the database's writer answers in time, and what else is to be known.
+pub(super) async fn readiness(engine: &Engine, is_stopping: bool) -> (StatusCode, Json<Readiness>) {
+    let answer = engine.store().probe();
+    let reason = if is_stopping {
         Some("the server is stopping".to_owned())
     } else {
         match tokio::time::timeout(PATIENCE, answer).await {
@@ -84,7 +92,7 @@ pub(super) async fn readyz(State(state): State<Shared>) -> (StatusCode, Json<Rea
         }
     };
     let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let broker = state.engine.rabbitmq().map(|status| status.snapshot()).map(|now| BrokerReadiness {
+    let broker = engine.rabbitmq().map(|status| status.snapshot()).map(|now| BrokerReadiness {
         state: now.link.as_str().to_owned(),
         since: now.since,
         reason: now.reason,
@@ -95,8 +103,8 @@ pub(super) async fn readyz(State(state): State<Shared>) -> (StatusCode, Json<Rea
         Json(Readiness {
             ready: reason.is_none(),
             reason,
-            damaged_rows: state.engine.store().damaged_rows(),
-            warnings: state.engine.node_faults().into_iter().chain(state.engine.notify_faults()).collect(),
+            damaged_rows: engine.store().damaged_rows(),
+            warnings: engine.node_faults().into_iter().chain(engine.notify_faults()).collect(),
             broker,
         }),
     )
@@ -120,11 +128,8 @@ pub(super) async fn metrics(State(state): State<Shared>) -> Result<impl IntoResp
     let damaged = state.engine.store().damaged_rows();
     text.push_str("# HELP conveyor_damaged_rows Rows of the database that could not be read since the server began.\n# TYPE conveyor_damaged_rows gauge\n");
     text.push_str(&format!("conveyor_damaged_rows {damaged}\n"));
-    text.push_str("# HELP conveyor_notify_unannounced Repositories of which a publish could not be announced.\n# TYPE conveyor_notify_unannounced gauge\n");
-    text.push_str(&format!("conveyor_notify_unannounced {}\n", state.engine.unannounced().len()));
-    if let Some(is_up) = state.engine.exchanges() {
-        text.push_str("# HELP conveyor_notify_exchange_up 1 where notifications are exchanged with other servers.\n# TYPE conveyor_notify_exchange_up gauge\n");
-        text.push_str(&format!("conveyor_notify_exchange_up {}\n", u8::from(is_up)));
+    if let Some(notify) = &state.notify {
+        text.push_str(&notify::figures(notify.notifications().figures(), &state.engine));
     }
     let whitelists = state.engine.whitelists();
     if !whitelists.is_empty() {
@@ -145,5 +150,5 @@ pub(super) async fn metrics(State(state): State<Shared>) -> Result<impl IntoResp
         text.push_str("# HELP conveyor_broker_state_since_seconds When it entered that state, in seconds since 1970.\n# TYPE conveyor_broker_state_since_seconds gauge\n");
         text.push_str(&format!("conveyor_broker_state_since_seconds {}\n", now.since.as_second()));
     }
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
+    Ok(([(header::CONTENT_TYPE, PROMETHEUS)], text))
 }

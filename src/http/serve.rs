@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::Limits;
 use super::closing::{self, Activity, Heard, ReplyBody, Stream};
 use super::notify::Peer;
-use super::stall::Impatient;
+use super::stall::{Impatient, Stalled};
 
 /// A socket that connections come from; whoever calls has bound it.
 #[derive(Debug)]
@@ -132,9 +132,12 @@ fn keep_alive(stream: &TcpStream) -> nix::Result<()> {
 
 async fn connection(stream: Stream, peer: Peer, router: Router, limits: Limits, shutdown: CancellationToken) {
     let activity = Activity::new();
-    let io = TokioIo::new(Impatient::new(Heard::new(stream, Arc::clone(&activity)), limits.write_idle));
+    let stalled = Stalled::default();
+    let heard = Heard::new(stream, Arc::clone(&activity));
+    let io = TokioIo::new(Impatient::new(heard, limits.write_idle, stalled.clone()));
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(stalled.clone());
         closing::answer(router.clone(), Arc::clone(&activity), request)
     });
     let connection = http1::Builder::new()

@@ -1,13 +1,39 @@
 //! A stream that gives up on a peer who takes nothing.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+
+/// Whether a connection's peer took nothing for too long; requests have it among their extensions.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stalled(Arc<AtomicBool>);
+
+impl Stalled {
+    pub(super) fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Stalled {
+    type Rejection = Infallible;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(parts.extensions.get().cloned().unwrap_or_default())
+    }
+}
 
 /// Fails a write that has waited for longer than `idle`; reading is as before.
 pub(super) struct Impatient<S> {
@@ -15,11 +41,12 @@ pub(super) struct Impatient<S> {
     idle: Duration,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
+    stalled: Stalled,
 }
 
 impl<S> Impatient<S> {
-    pub(super) fn new(stream: S, idle: Duration) -> Self {
-        Self { stream, idle, waiting: None }
+    pub(super) fn new(stream: S, idle: Duration, stalled: Stalled) -> Self {
+        Self { stream, idle, waiting: None, stalled }
     }
 
     fn watch<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
@@ -29,6 +56,7 @@ impl<S> Impatient<S> {
         }
         let idle = self.idle;
         ready!(self.waiting.get_or_insert_with(|| Box::pin(sleep(idle))).as_mut().poll(context));
+        self.stalled.set();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no more of the reply")))
     }
 }
@@ -65,5 +93,24 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_given_up_and_known_as_such() {
+        let (ours, _theirs) = tokio::io::duplex(8);
+        let stalled = Stalled::default();
+        let mut stream = Impatient::new(ours, Duration::from_millis(5), stalled.clone());
+        stream.write_all(b"12345678").await.unwrap();
+        assert!(!stalled.is_so());
+        assert_eq!(stream.write_all(b"9").await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(stalled.is_so());
     }
 }

@@ -1,5 +1,7 @@
-//! Notifications: who listens ([`hub`]), what may be believed ([`verify`]), and what others publish ([`watch`]).
+//! Notifications: who listens ([`hub`]), what may be believed ([`verify`]), what others publish ([`watch`]), and what was done
+//! ([`figures`]).
 
+pub mod figures;
 pub mod hub;
 pub mod verify;
 pub mod watch;

@@ -3,6 +3,7 @@
 
 mod ask;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 use std::collections::HashMap;

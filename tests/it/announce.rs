@@ -48,7 +48,7 @@ impl Foreign {
         std::fs::read(self.stratum0.directory().join(".cvmfspublished")).unwrap()
     }
 
-    fn notify_table(&self) -> String {
+    pub(crate) fn notify_table(&self) -> String {
         let (keys, pattern) = (self.base.path().join("keys"), self.root().join("@fqrn@"));
         format!("[server]\nkeys_dir = {keys:?}\n[notify]\nopen_publish = true\nrepository_url = {pattern:?}\n")
     }

@@ -123,7 +123,7 @@ fn what_is_not_visible_in_time_has_failed_says_so_and_a_retry_publishes_nothing(
     let before = site.dev.publish(job(REPOSITORY, "/x", Payload::Empty));
     site.stop_at(site.manifest());
     let dead = { Origin::start().url("/cvmfs/test.example.org") };
-    let spec = site.job(1, &[dead.clone()]);
+    let spec = site.job(1, std::slice::from_ref(&dead));
     let work = job(REPOSITORY, "/x", site.dev.tarball(packed(&[("a", "1")]))).work;
     let id = site.dev.submit(JobSpec { work, ..spec });
     let ended = site.dev.ended(id);

@@ -74,6 +74,13 @@ def evaluate(scenario: Path) -> dict[str, Any]:
     return json.loads(answer.stdout)
 
 
+def has_package(machine: dict[str, Any]) -> bool:
+    """Whether a node has Conveyor: it runs something of it, or commands find their settings."""
+    return bool(machine.get("units")) or any(
+        path.startswith("/etc/cvmfs/conveyor/") for path in machine.get("files", {})
+    )
+
+
 def node_layer(layer: Path, machine: dict[str, Any], hosts: dict[str, str]) -> Path:
     """Writes what Nix says of a machine."""
     known = {"files", "units", "wanted", "openPorts"}

@@ -33,7 +33,7 @@ def make_nodes(scenario: Path, rootfs: Path, programs: provision.Programs, scrat
     nodes: list[Container] = []
     for number, name in enumerate(sorted(machines), start=1):
         own = provision.node_layer(scratch / name / "layer", machines[name], hosts)
-        layers = [own, *([package] if machines[name].get("units") else []), tools, rootfs]
+        layers = [own, *([package] if provision.has_package(machines[name]) else []), tools, rootfs]
         nodes.append(Container(name, number, network, layers, scratch / name))
     return nodes
 

@@ -1,6 +1,9 @@
 import re
 
-UNITS = "conveyor-server.socket conveyor-server.service conveyor-worker.service"
+UNITS = (
+    "conveyor-server.socket conveyor-server-notify.socket conveyor-server.service conveyor-worker.service"
+    " conveyor-notify.socket conveyor-notify.service"
+)
 
 
 def commands_of(document):
@@ -56,7 +59,10 @@ with subtest("an upgrade restarts what runs, and drops no request"):
     publisher.wait_until_succeeds("test $(wc -l </tmp/asked) -gt 5", timeout=60)
     publisher.succeed(f"dpkg -i {newer(publisher, '/root/conveyor_1_all.deb')}")
     now = {unit: publisher.get_unit_property(unit, "InvocationID") for unit in UNITS.split()}
-    assert now["conveyor-server.socket"] == before["conveyor-server.socket"]
+    for socket in ("conveyor-server.socket", "conveyor-server-notify.socket"):
+        assert now[socket] == before[socket] != "", socket
+    # One of the two has port 4930.
+    publisher.require_unit_state("conveyor-notify.service", "inactive")
     assert now["conveyor-server.service"] != before["conveyor-server.service"]
     worker = before["conveyor-worker.service"]
     publisher.wait_until_succeeds(
@@ -88,7 +94,7 @@ with subtest("removal stops everything and keeps settings and state"):
     publisher.succeed("dpkg -r conveyor")
     for unit in UNITS.split():
         publisher.require_unit_state(unit, "inactive")
-    publisher.fail("nc -z localhost 8080")
+    publisher.fail("nc -z localhost 8080 || nc -z localhost 4930")
     publisher.succeed("test -s /etc/cvmfs/conveyor/config.toml && test -s /var/lib/conveyor/conveyor.db")
 
 with subtest("purging removes the settings, and no job"):

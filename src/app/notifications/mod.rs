@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::clock::Clock;
 use crate::domain::names::RepositoryName;
 use crate::domain::notification::{Accepted, Announcement, Message, Origin, Proof};
+pub use crate::notify::figures::{Counted, Dialect, Fate, Figures};
 use crate::notify::hub::Hub;
 pub use crate::notify::hub::Subscription;
 pub use crate::notify::verify::Refusal;
@@ -42,13 +43,14 @@ pub struct Notifications {
     hub: Arc<Hub>,
     verifier: Verifier,
     clock: Arc<dyn Clock>,
+    figures: Arc<Figures>,
 }
 
 impl Notifications {
     /// Starts with the messages that are stored.
     pub async fn start(store: Store, verifier: Verifier, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let last = store.read(|db| db.notifications()).await?;
-        Ok(Self { store, hub: Arc::new(Hub::new(last)), verifier, clock })
+        Ok(Self { store, hub: Arc::new(Hub::new(last)), verifier, clock, figures: Arc::default() })
     }
 
     /// Verifies a message, stores it and tells it, if its revision is above its repository's last one.
@@ -56,6 +58,22 @@ impl Notifications {
     /// A revision that is not is accepted just as well where it was published later and nothing vouches for the last
     /// message any more: then the repository was made anew under its name.
     pub async fn publish(
+        &self,
+        message: Message,
+        proof: Option<&Proof>,
+        origin: Origin,
+    ) -> Result<Accepted<Arc<Announcement>>, NotifyError> {
+        let accepted = self.accept(message, proof, origin).await;
+        self.figures.message(match &accepted {
+            Ok(Accepted::Told(_)) => Fate::Told,
+            Ok(Accepted::NotNewer { .. }) => Fate::NotNewer,
+            Err(NotifyError::Refused(_)) => Fate::Refused,
+            Err(NotifyError::Store(_)) => Fate::NotStored,
+        });
+        accepted
+    }
+
+    async fn accept(
         &self,
         message: Message,
         proof: Option<&Proof>,
@@ -117,6 +135,16 @@ impl Notifications {
     /// How many wait for messages, each counted once for each of its repositories.
     pub fn subscribers(&self) -> usize {
         self.hub.subscribers()
+    }
+
+    /// The repositories that something is known of.
+    pub fn announced(&self) -> usize {
+        self.hub.since(0).len()
+    }
+
+    /// What was done since the process began.
+    pub fn figures(&self) -> &Arc<Figures> {
+        &self.figures
     }
 
     /// Where a repository's files are, as the settings say.

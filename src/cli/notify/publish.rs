@@ -17,7 +17,7 @@ use crate::domain::signed::{MAX_PART, claims};
 /// Arguments of `conveyor notify publish`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PublishArgs {
-    /// The repository: its URL, such as http://stratum0.example.org/cvmfs/NAME, or its directory, such as /srv/cvmfs/NAME
+    /// The repository: its URL, such as http://HOST/cvmfs/NAME, or its directory, such as /srv/cvmfs/NAME
     #[arg(value_name = "URL|DIR")]
     repository: String,
 }

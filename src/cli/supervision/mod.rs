@@ -5,6 +5,7 @@
 //! environment.
 
 mod notifier;
+mod notify;
 mod server;
 mod watchdog;
 mod worker;
@@ -12,6 +13,7 @@ mod worker;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub(super) use notify::{NotifyLoaded, NotifyServing, supervise as supervise_notify};
 pub(super) use server::{Leading, Loaded, Phase, Plan, supervise as supervise_server};
 pub(super) use worker::{adjustable, supervise as supervise_worker};
 
@@ -32,6 +34,7 @@ fn with_note(status: String, note: Option<&str>) -> String {
 fn count(number: u64, of: &str) -> String {
     let plural = match of {
         "batch" => "batches".to_owned(),
+        "repository" => "repositories".to_owned(),
         other => format!("{other}s"),
     };
     format!("{number} {}", if number == 1 { of } else { &plural })

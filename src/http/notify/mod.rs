@@ -2,6 +2,7 @@
 //! gateway ([`sse`]). docs/notifications.md says what each client does with which answer; little of it may be changed.
 
 mod clients;
+mod health;
 mod publish;
 mod sse;
 #[cfg(test)]
@@ -21,18 +22,21 @@ use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::access::{CHALLENGE, bearer};
+use super::stall::Stalled;
 use super::{error, request};
-use crate::app::notifications::Notifications;
+use crate::app::notifications::{Counted, Dialect, Notifications};
 use crate::app::{Caller, Engine};
 use crate::domain::access::{Role, TokenName};
 use crate::domain::names::RepositoryName;
 use clients::{Clients, Place};
+pub(super) use health::figures;
 
 /// What subscribers and publishers are granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,19 +86,28 @@ pub struct Notify {
     engine: Arc<Engine>,
     settings: NotifySettings,
     clients: Arc<Clients>,
+    /// Anybody may read figures.
+    anonymous_read: watch::Receiver<bool>,
     shutdown: CancellationToken,
 }
 
 impl Notify {
-    /// `engine` knows the tokens. Streams are cut when `shutdown` is cancelled.
+    /// `engine` knows the tokens. Figures are anybody's while `anonymous_read` says so. Streams are cut when `shutdown` is
+    /// cancelled.
     pub fn new(
         notifications: Arc<Notifications>,
         engine: Arc<Engine>,
         settings: NotifySettings,
+        anonymous_read: watch::Receiver<bool>,
         shutdown: CancellationToken,
     ) -> Self {
         let clients = Arc::new(Clients::new(&settings));
-        Self { notifications, engine, settings, clients, shutdown }
+        Self { notifications, engine, settings, clients, anonymous_read, shutdown }
+    }
+
+    /// What is told here.
+    pub fn notifications(&self) -> &Arc<Notifications> {
+        &self.notifications
     }
 
     /// Lets in who has a role, or anybody where that is open.
@@ -120,12 +133,20 @@ impl Notify {
     }
 
     /// Lets a subscriber in and counts it; its stream is to end with what is given.
-    fn admit(self: &Arc<Self>, headers: &HeaderMap, peer: Peer) -> Result<(Option<Caller>, Place), Refused> {
+    fn admit(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        (peer, stalled): (Peer, Stalled),
+        dialect: Dialect,
+    ) -> Result<(Option<Caller>, Seat), Refused> {
         let caller = self.authorize(headers, self.settings.open_subscribe, Role::Read)?;
         let caller = caller.filter(|_| !self.settings.open_subscribe);
-        let place = Clients::enter(&self.clients, peer.0)
-            .map_err(|why| Refused::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_subscribers", why))?;
-        Ok((caller, place))
+        let figures = self.notifications.figures();
+        let place = Clients::enter(&self.clients, peer.0).map_err(|why| {
+            figures.turned_away();
+            Refused::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_subscribers", why)
+        })?;
+        Ok((caller, Seat { counted: figures.subscriber(dialect), stalled, _place: place }))
     }
 
     /// Waits for the end of a stream: the server stops, or the token that opened it is not good any more.
@@ -140,6 +161,21 @@ impl Notify {
     }
 }
 
+/// What a subscriber has while it is there.
+struct Seat {
+    counted: Counted,
+    stalled: Stalled,
+    _place: Place,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.stalled.is_so() {
+            self.counted.dropped();
+        }
+    }
+}
+
 /// The routes with their descriptions.
 pub(super) fn routes() -> OpenApiRouter<Arc<Notify>> {
     OpenApiRouter::new()
@@ -149,9 +185,10 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Notify>> {
         .routes(routes!(sse::subscribe))
 }
 
-/// These routes alone, for a listener of their own.
+/// These routes, and those that tell how the service stands, for a listener of their own.
 pub fn notify_router(notify: Arc<Notify>) -> Router {
     Router::from(routes())
+        .merge(health::routes())
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(from_fn(request::accompany))

@@ -19,9 +19,9 @@ use futures_util::stream;
 use tokio::time::{Instant, sleep_until};
 
 use super::super::body;
-use super::clients::Place;
-use super::{Answer, Notify, Peer, Refused, SubscribeRequest};
-use crate::app::notifications::Subscription;
+use super::super::stall::Stalled;
+use super::{Answer, Notify, Peer, Refused, Seat, SubscribeRequest};
+use crate::app::notifications::{Dialect, Subscription};
 use crate::domain::names::RepositoryName;
 
 /// Bytes of a request to subscribe.
@@ -39,6 +39,7 @@ const REQUEST: usize = 16 * 1024;
 pub(super) async fn subscribe(
     State(notify): State<Arc<Notify>>,
     peer: Peer,
+    stalled: Stalled,
     version: Version,
     headers: HeaderMap,
     content: Body,
@@ -49,7 +50,7 @@ pub(super) async fn subscribe(
         let why = "ask with HTTP/1.1".to_owned();
         return Err(Refused::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "invalid_request", why));
     }
-    let (caller, place) = notify.admit(&headers, peer)?;
+    let (caller, seat) = notify.admit(&headers, (peer, stalled), Dialect::Events)?;
     let body = body::collect(&headers, content, REQUEST, notify.settings.idle);
     let body = body.await.map_err(|error| bad(error.to_string()))?;
     let request: SubscribeRequest = serde_json::from_slice(&body)
@@ -58,7 +59,7 @@ pub(super) async fn subscribe(
     let mut subscription = notify.notifications.subscribe();
     subscription.add(&repository);
     let pause = notify.settings.pause;
-    let feed = Feed { subscription, cut: Box::pin(notify.cut(caller)), pause, sent: None, _place: place };
+    let feed = Feed { subscription, cut: Box::pin(notify.cut(caller)), pause, sent: None, seat };
     let events = stream::unfold(Some(feed), |feed| async {
         let mut feed = feed?;
         match feed.next().await {
@@ -78,7 +79,7 @@ struct Feed {
     pause: Duration,
     /// When the last event was given.
     sent: Option<Instant>,
-    _place: Place,
+    seat: Seat,
 }
 
 impl Feed {
@@ -96,6 +97,7 @@ impl Feed {
             () = &mut self.cut => return None,
         };
         self.sent = Some(Instant::now());
+        self.seat.counted.sent();
         Some(format!("data: {}\n\n", announcement.message.text()).into())
     }
 }

@@ -37,7 +37,8 @@ pub(crate) async fn notify(
     settings: NotifySettings,
 ) -> Arc<Notify> {
     let notifications = Arc::new(unverified(engine.store().clone()).await);
-    Arc::new(Notify::new(notifications, Arc::clone(engine), settings, shutdown.clone()))
+    let (_, may_read) = tokio::sync::watch::channel(false);
+    Arc::new(Notify::new(notifications, Arc::clone(engine), settings, may_read, shutdown.clone()))
 }
 
 struct Service {
@@ -501,6 +502,12 @@ async fn who_takes_nothing_is_dropped_and_the_others_get_everything_at_once() {
         0
     };
     assert!(tokio::time::timeout(LONG, dropping).await.unwrap() > 1);
+    let counted = async {
+        while service.notify.notifications.figures().dropped() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, counted).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,9 +8,10 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 
-use super::clients::Place;
-use super::{Answer, Notify, Peer, Refused, SubscribeRequest};
+use super::super::stall::Stalled;
+use super::{Answer, Notify, Peer, Refused, Seat, SubscribeRequest};
 use crate::app::Caller;
+use crate::app::notifications::Dialect;
 use crate::domain::names::RepositoryName;
 
 /// What is read at once, in bytes: requests are smaller, and each subscriber has this much memory for as long as it is there.
@@ -29,6 +30,7 @@ const JSON: &str = "json";
 pub(super) async fn subscribe(
     State(notify): State<Arc<Notify>>,
     peer: Peer,
+    stalled: Stalled,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refused> {
@@ -37,19 +39,22 @@ pub(super) async fn subscribe(
     if headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) && upgrade.selected_protocol().is_none() {
         return Err(bad("offer the subprotocol json, or none".into()));
     }
-    let (caller, place) = notify.admit(&headers, peer)?;
+    let (caller, seat) = notify.admit(&headers, (peer, stalled), Dialect::WebSocket)?;
     let upgrade = upgrade.read_buffer_size(READ).write_buffer_size(0).max_message_size(REQUEST).max_frame_size(REQUEST);
-    Ok(upgrade.on_upgrade(move |socket| serve(socket, notify, caller, place)))
+    Ok(upgrade.on_upgrade(move |socket| serve(socket, notify, caller, seat)))
 }
 
 /// Serves a socket until one of the two ends it.
-async fn serve(mut socket: WebSocket, notify: Arc<Notify>, caller: Option<Caller>, _place: Place) {
+async fn serve(mut socket: WebSocket, notify: Arc<Notify>, caller: Option<Caller>, seat: Seat) {
     let mut subscription = notify.notifications.subscribe();
     let most = notify.settings.repositories_per_socket;
     let mut cut = Box::pin(Arc::clone(&notify).cut(caller));
     loop {
         let reply = tokio::select! {
-            announcement = subscription.next() => Message::binary(announcement.message.text().as_bytes().to_vec()),
+            announcement = subscription.next() => {
+                seat.counted.sent();
+                Message::binary(announcement.message.text().as_bytes().to_vec())
+            }
             received = socket.recv() => match received {
                 Some(Ok(request @ (Message::Binary(_) | Message::Text(_)))) => match read(&request.into_data(), subscription.len() < most) {
                     Ok(repository) => {
@@ -70,7 +75,11 @@ async fn serve(mut socket: WebSocket, notify: Arc<Notify>, caller: Option<Caller
         // Who takes nothing is dropped; in the meantime it holds up nobody but itself.
         match tokio::time::timeout(notify.settings.idle, socket.send(reply)).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return,
+            Ok(Err(_)) => return,
+            Err(_) => {
+                seat.stalled.set();
+                return;
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod handover;
 mod load;
+mod notify;
 mod restarts;
 mod unix;
 

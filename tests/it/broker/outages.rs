@@ -64,6 +64,8 @@ fn a_worker_that_the_broker_forgot_without_a_word_listens_again() {
     let relay = Relay::to(shared().port());
     let vhost = shared().vhost();
     let server = server(relay.port(), &vhost);
+    // A worker that comes before the queue is there says that it has none.
+    until_broker(&server, "up");
     let worker = server.worker("one");
     publishes(&server);
     relay.swallow_cancels(true);

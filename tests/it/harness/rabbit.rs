@@ -221,9 +221,14 @@ impl Rabbit {
     /// Runs `rabbitmqctl`, which must succeed.
     #[track_caller]
     pub(crate) fn control(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(scripts().unwrap().join("rabbitmqctl"));
-        self.environment(command.arg("--quiet").args(arguments).stdin(Stdio::null()));
-        let output = command.output().unwrap();
+        let output = until("the broker can be controlled", || {
+            let mut command = Command::new(scripts().unwrap().join("rabbitmqctl"));
+            self.environment(command.arg("--quiet").args(arguments).stdin(Stdio::null()));
+            let output = command.output().unwrap();
+            // It speaks AMQP before it says that it runs.
+            let starts = String::from_utf8_lossy(&output.stderr).contains("requires the 'rabbit' app to be running");
+            (!starts).then_some(output)
+        });
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }

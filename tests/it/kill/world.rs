@@ -66,6 +66,11 @@ impl World {
         self.chains[repository].any_file().unwrap()
     }
 
+    /// What revisions did to files over all repositories: each job here does one thing.
+    pub(super) fn changes(&self) -> usize {
+        self.chains.values().flat_map(|chain| &chain.revisions).map(|revision| revision.changes.len()).sum()
+    }
+
     /// Revisions over all repositories.
     pub(super) fn revisions(&self) -> usize {
         self.chains.values().map(|chain| chain.revisions.len()).sum()

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{evaluate, no_nix, write};
 
 /// What a role runs with, as it shows itself; with an error where the settings are refused.
-fn roles(settings: &Value) -> [String; 3] {
+fn roles(settings: &Value) -> [String; 4] {
     let directory = tempfile::tempdir().unwrap();
     let path = write(directory.path(), "settings.json", &settings.to_string());
     let config =
@@ -15,6 +15,7 @@ fn roles(settings: &Value) -> [String; 3] {
     let text = [
         format!("{:?}", config.client(&ClientFlags::default()).unwrap()),
         format!("{:?}", config.server(&ServerFlags::default()).unwrap()),
+        format!("{:?}", config.notify_alone(&[], None).unwrap()),
         format!("{:?}", config.worker(&WorkerFlags::default()).unwrap()),
     ];
     // The file itself is among the worker's secrets.

@@ -39,7 +39,7 @@ fn the_page_of_options_has_all_options_with_their_defaults() {
 #[test]
 fn every_option_of_the_page_is_in_a_module() {
     let page = std::fs::read_to_string(root().join("docs/nixos-options.md")).unwrap();
-    let modules: String = ["client", "server", "worker", "rabbitmq", "gateway"]
+    let modules: String = ["client", "server", "notify", "worker", "rabbitmq", "gateway"]
         .map(|name| std::fs::read_to_string(root().join(format!("nixos-modules/{name}.nix"))).unwrap())
         .concat();
     let options = page.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`'));

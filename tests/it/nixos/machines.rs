@@ -23,6 +23,7 @@ fn role(path: &str) -> Option<&'static str> {
     match path {
         "/etc/cvmfs/conveyor/server.toml" => Some("server"),
         "/etc/cvmfs/conveyor/worker.toml" => Some("worker"),
+        "/etc/cvmfs/conveyor/notify.toml" => Some("notify"),
         "/etc/cvmfs/conveyor/config.toml" => Some("client"),
         _ => None,
     }
@@ -54,11 +55,12 @@ fn settings_of_all_machines_of_the_vm_tests_are_accepted() {
 }
 
 /// Settings that Nix lets through, and what the program says of them.
-const WRONG: [(&str, &str, &str); 5] = [
+const WRONG: [(&str, &str, &str); 6] = [
     ("server", "server.claim_expiry = 5", "unknown field `claim_expiry`"),
     ("server", "server.claim_expiry_s = 4", "[server] claim_expiry_s is 4; it must be between 5 and 3600"),
     ("server", "broker.url = \"amqp://localhost/cvmfs\"", "[broker] user is not set"),
     ("worker", "worker.isolation = \"maybe\"", "[worker] isolation is \"maybe\""),
+    ("notify", "notify.verify = \"no\"", "[notify] verify must be \"required\" or \"off\""),
     ("worker", "worker.slots = \"many\"", "expected a number"),
 ];
 

@@ -3,7 +3,7 @@
 use super::{evaluation, no_nix};
 
 /// What a machine has under `services.conveyor`, and what is said of it.
-const REFUSED: [(&str, &str); 18] = [
+const REFUSED: [(&str, &str); 24] = [
     ("server.enabel = true;", "services.conveyor.server has no enabel"),
     ("sever.enable = true;", "services.conveyor has no sever"),
     ("worker.webServer.prot = 80;", "services.conveyor.worker.webServer has no prot"),
@@ -46,6 +46,30 @@ const REFUSED: [(&str, &str); 18] = [
     (
         r#"server = { enable = true; settings.server.state_dir = "/data"; };"#,
         "services.conveyor.server.settings.server.state_dir",
+    ),
+    (
+        "server = { enable = true; settings.notify.listen = [ \"0.0.0.0:4930\" ]; };",
+        "services.conveyor.server.settings.notify.listen would refuse clients",
+    ),
+    (
+        "server = { enable = true; notify = { enable = true; listenStreams = [ ]; }; };",
+        "services.conveyor.server.notify.listenStreams is empty",
+    ),
+    (
+        "server = { enable = true; notify.enable = true; }; notify.enable = true;",
+        "services.conveyor.notify.listenStreams and services.conveyor.server.notify.listenStreams both have 4930",
+    ),
+    (
+        "notify = { enable = true; openFirewall = true; listenStreams = [ \"127.0.0.1:4930\" ]; };",
+        "services.conveyor.notify.openFirewall has nothing to open",
+    ),
+    (
+        "notify = { enable = true; settings.notify.state_dir = \"/data\"; };",
+        "services.conveyor.notify.settings.notify.state_dir",
+    ),
+    (
+        "notify = { enable = true; tokenFile = \"token\"; };",
+        "services.conveyor.notify.tokenFile must be an absolute path of the machine",
     ),
     ("rabbitmq.enable = true;", "services.conveyor.rabbitmq.users is empty"),
     (r#"rabbitmq = { enable = true; users.a.role = "admin"; };"#, "services.conveyor.rabbitmq.users.a.role must be"),

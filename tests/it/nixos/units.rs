@@ -8,7 +8,9 @@ use crate::units::{Root, forbidden, no_systemd};
 
 /// A machine with all roles, each with what adds something to its units.
 const EVERYTHING: &str = r#"import ./nix/machine.nix { services.conveyor = {
-  server = { enable = true; tokenFile = "/run/secrets/a"; listenStreams = [ "[::]:8080" "127.0.0.1:80" "/run/conveyor/a" ]; };
+  server = { enable = true; tokenFile = "/run/secrets/a"; listenStreams = [ "[::]:8080" "127.0.0.1:80" "/run/conveyor/a" ];
+    notify = { enable = true; listenStreams = [ "127.0.0.1:4931" ]; }; };
+  notify = { enable = true; tokenFile = "/run/secrets/c"; };
   worker = { enable = true; brokerPasswordFile = "/run/secrets/b"; settings.worker.drain_timeout_s = 5; };
   rabbitmq = { enable = true; users.a.role = "server"; tls = { enable = true; certificateFile = "/etc/a.pem"; }; };
   gateway = { enable = true; package = "/usr"; keyFiles.key = "/run/secrets/key"; };

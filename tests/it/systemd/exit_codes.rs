@@ -56,13 +56,23 @@ fn what_is_wrong_with_the_settings_ends_with_78_and_what_may_be_over_later_does_
         case("no such publisher", "worker", format!("{token}publisher = \"other\"\n"), (78, "publisher")),
         case("broker without password", "worker", format!("{token}{broker}"), (78, "password_file")),
         case("no address", "worker", format!("{token}server = \"ftp://h\"\n"), (78, "ftp")),
+        case("no address", "notify", "listen = [\"nowhere\"]\n", (78, "[notify] listen")),
+        case("bad word", "notify", "verify = \"no\"\n", (78, "[notify] verify")),
+        case("no such token file", "notify", format!("[server]\n{}", named("nowhere")), (78, "cannot read")),
+        case("bad token list", "notify", format!("[server]\ntokens = [{:?}]\n", path("list")), (78, "nonsense")),
+        case("broker without password", "notify", broker, (78, "password_file")),
+        case("busy port", "notify", format!("listen = [\"{}\"]\n", busy.1), (1, "cannot listen on")),
         // Nothing of its settings is wrong; that nothing comes is its own code.
         case("server away", "worker", format!("{token}server = \"http://127.0.0.1:9\"\n"), (75, "nothing came")),
     ];
     for Case { what, role, text, wanted: (code, says) } in cases {
         let state = path(&format!("{what} {role}")).into_os_string().into_string().unwrap();
         let text = format!("[{role}]\nstate_dir = {state:?}\n{text}");
-        let daemon = if role == "worker" { &["worker", "--once", "--wait", "1"][..] } else { &["server"] };
+        let daemon = match role {
+            "worker" => &["worker", "--once", "--wait", "1"][..],
+            "notify" => &["notify", "server"],
+            _ => &["server"],
+        };
         let ended = run(base.path(), &text, daemon);
         assert_eq!(ended.code, code, "{role}, {what}: {ended:?}");
         assert!(ended.stderr.contains(says), "{role}, {what}: {ended:?}");

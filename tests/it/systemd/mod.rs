@@ -1,6 +1,7 @@
 //! The daemons under a service manager: what they tell it, when, and that it is true.
 
 mod exit_codes;
+mod notify;
 mod reload;
 mod server;
 mod watchdog;

@@ -16,7 +16,11 @@ fn accounts_and_directories_are_made_by_systemd() {
     let run = root.run("systemd-sysusers", &[]);
     assert_eq!(run.code, 0, "{run:?}");
     let passwd = std::fs::read_to_string(root.path().join("etc/passwd")).unwrap();
-    for (account, home) in [("conveyor", "/var/lib/conveyor"), ("conveyor-worker", "/var/lib/conveyor-worker")] {
+    for (account, home) in [
+        ("conveyor", "/var/lib/conveyor"),
+        ("conveyor-worker", "/var/lib/conveyor-worker"),
+        ("conveyor-notify", "/var/lib/conveyor-notify"),
+    ] {
         let line = passwd.lines().find(|line| line.starts_with(&format!("{account}:"))).unwrap();
         let parts: Vec<_> = line.split(':').collect();
         assert!(parts[5] == home && parts[6].ends_with("/nologin"), "{line}");

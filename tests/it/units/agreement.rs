@@ -15,7 +15,10 @@ fn state_is_where_the_program_keeps_it() {
     let config = Config::default();
     let server = config.server(&ServerFlags::default()).unwrap().state_dir;
     let worker = config.worker(&WorkerFlags::default()).unwrap().state_dir;
-    for (unit, state) in [("conveyor-server.service", server), ("conveyor-worker.service", worker)] {
+    let notify = config.notify_alone(&[], None).unwrap().notify.state_dir;
+    for (unit, state) in
+        [("conveyor-server.service", server), ("conveyor-worker.service", worker), ("conveyor-notify.service", notify)]
+    {
         let below = values(&text(unit), "StateDirectory");
         assert_eq!(state, Path::new("/var/lib").join(&below[0]), "{unit}");
         assert_eq!(values(&text(unit), "StateDirectoryMode"), ["0700"], "{unit}");
@@ -36,6 +39,24 @@ fn the_socket_has_the_address_that_the_server_would_listen_at() {
     assert!(text("tmpfiles.d/conveyor.conf").contains(directory), "no {directory}");
 }
 
+/// By a server or without one: subscribers find the same port, and what is handed over has the name that the program knows.
+#[test]
+fn the_sockets_of_notifications_have_the_port_that_the_service_would_listen_at() {
+    let listen = Config::default().notify_alone(&[], None).unwrap().notify.listen;
+    let port = listen[0].to_string().rsplit_once(':').unwrap().1.to_owned();
+    for socket in ["conveyor-server-notify.socket", "conveyor-notify.socket"] {
+        let text = text(socket);
+        assert_eq!(values(&text, "ListenStream"), [&*port], "{socket}");
+        assert_eq!(values(&text, "FileDescriptorName"), ["notify"], "{socket}");
+        assert_eq!(values(&text, "Backlog"), ["4096"], "{socket}");
+    }
+    // A restart of the server begins it; nothing else could while the server runs.
+    let socket = text("conveyor-server-notify.socket");
+    assert_eq!(values(&socket, "Service"), ["conveyor-server.service"]);
+    assert!(values(&socket, "WantedBy")[0].contains("conveyor-server.service"));
+    assert_eq!(values(&text("conveyor-notify.service"), "Requires"), ["conveyor-notify.socket"]);
+}
+
 #[test]
 fn the_server_s_directory_of_sockets_outlives_the_server() {
     assert_eq!(values(&text("conveyor-server.service"), "RuntimeDirectory"), [""; 0]);
@@ -49,6 +70,8 @@ fn accounts_and_groups_are_made() {
         values(&text("conveyor-server.service"), "User"),
         values(&text("conveyor-server.service"), "Group"),
         values(&text("conveyor-server.socket"), "SocketGroup"),
+        values(&text("conveyor-notify.service"), "User"),
+        values(&text("conveyor-notify.service"), "Group"),
         values(&text("examples/worker-native.conf"), "User"),
     ];
     for name in named.concat() {
@@ -59,7 +82,7 @@ fn accounts_and_groups_are_made() {
 #[test]
 fn the_commands_of_the_units_are_commands() {
     use clap::Parser;
-    for unit in ["conveyor-server.service", "conveyor-worker.service"] {
+    for unit in ["conveyor-server.service", "conveyor-worker.service", "conveyor-notify.service"] {
         let command = values(&text(unit), "ExecStart").remove(0);
         let words: Vec<_> = command.split(' ').collect();
         assert_eq!(words[0], "/usr/bin/conveyor");
@@ -71,7 +94,7 @@ fn the_commands_of_the_units_are_commands() {
 fn the_document_names_the_settings_and_the_credentials() {
     let readme = text("README.md");
     assert!(readme.contains(DEFAULT_FILE));
-    for unit in ["conveyor-server.service", "conveyor-worker.service"] {
+    for unit in ["conveyor-server.service", "conveyor-worker.service", "conveyor-notify.service"] {
         let credentials = values(&text(unit), "LoadCredential");
         assert_eq!(credentials.len(), 2, "{unit}");
         for credential in credentials {

@@ -9,7 +9,14 @@ use tempfile::TempDir;
 use super::{Example, folder};
 use crate::harness::{Run, missing};
 
-pub(super) const UNITS: [&str; 3] = ["conveyor-server.socket", "conveyor-server.service", "conveyor-worker.service"];
+pub(super) const UNITS: [&str; 6] = [
+    "conveyor-server.socket",
+    "conveyor-server-notify.socket",
+    "conveyor-server.service",
+    "conveyor-worker.service",
+    "conveyor-notify.socket",
+    "conveyor-notify.service",
+];
 const TARGETS: [&str; 6] = ["sysinit", "basic", "shutdown", "sockets", "multi-user", "network"];
 
 /// Whether a test must return early, since systemd's tools are not there.

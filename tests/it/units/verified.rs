@@ -41,6 +41,7 @@ fn what_is_wrong_is_found() {
         ("conveyor-worker.service", "WatchdogSec=", "WatchdgSec=", "WatchdgSec"),
         ("conveyor-server.service", "RestartSec=500ms", "RestartSec=soon", "soon"),
         ("conveyor-server.service", "Requires=conveyor-server.socket", "Requires=other.socket", "other.socket"),
+        ("conveyor-server-notify.socket", "ListenStream=4930", "ListenStream=493000", "493000"),
         ("conveyor-server.service", "ExecStart=/usr/bin/conveyor", "ExecStart=/usr/bin/absent", "/usr/bin/absent"),
     ] {
         let root = Root::new();
@@ -52,33 +53,39 @@ fn what_is_wrong_is_found() {
     }
 }
 
+/// What needs no rights of its own.
+const HARDENED: [&str; 2] = ["conveyor-server.service", "conveyor-notify.service"];
 /// Tenths, as `--threshold` has them: 1.5.
 const MOST_EXPOSED: &str = "--threshold=15";
 
-fn exposure(root: &Root) -> crate::harness::Run {
-    root.run("systemd-analyze", &["security", "--offline=yes", MOST_EXPOSED, "--no-pager", "conveyor-server.service"])
+fn exposure(root: &Root, unit: &str) -> crate::harness::Run {
+    root.run("systemd-analyze", &["security", "--offline=yes", MOST_EXPOSED, "--no-pager", unit])
 }
 
 #[test]
-fn the_server_is_hardened_and_stays_so_with_any_example() {
+fn server_and_notifications_are_hardened_and_stay_so_with_any_example() {
     if no_systemd() {
         return;
     }
     for example in examples() {
         let root = Root::new();
         root.apply(&example);
-        let run = exposure(&root);
-        assert_eq!(run.code, 0, "with {}: {}", example.name, run.stdout);
+        for unit in HARDENED {
+            let run = exposure(&root, unit);
+            assert_eq!(run.code, 0, "{unit} with {}: {}", example.name, run.stdout);
+        }
     }
-    let root = Root::new();
-    let weaker = super::text("conveyor-server.service").replace("CapabilityBoundingSet=\n", "");
-    root.write("usr/lib/systemd/system/conveyor-server.service", &weaker);
-    assert_ne!(exposure(&root).code, 0, "a server with all capabilities passes");
+    for unit in HARDENED {
+        let root = Root::new();
+        let weaker = super::text(unit).replace("CapabilityBoundingSet=\n", "");
+        root.write(&format!("usr/lib/systemd/system/{unit}"), &weaker);
+        assert_ne!(exposure(&root, unit).code, 0, "{unit} with all capabilities passes");
+    }
 }
 
 #[test]
 fn nothing_is_given_up_for_ever_and_wrong_settings_are_not_tried_again() {
-    for unit in ["conveyor-server.service", "conveyor-worker.service"] {
+    for unit in ["conveyor-server.service", "conveyor-worker.service", "conveyor-notify.service"] {
         let text = super::text(unit);
         assert_eq!(values(&text, "StartLimitIntervalSec"), ["0"], "{unit}");
         assert_eq!(values(&text, "Restart"), ["always"], "{unit}");
