@@ -36,7 +36,7 @@ impl Server {
         std::fs::write(&token, TOKEN).unwrap();
         std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let text = format!(
-            "[notify]\nkeys_dir = {:?}\nrepository_url = \"{}/@fqrn@\"\nmax_subscribers = 100000\nmax_subscribers_per_address = 100000\n",
+            "[server]\nkeys_dir = {:?}\n[notify]\nrepository_url = \"{}/@fqrn@\"\nmax_subscribers = 100000\nmax_subscribers_per_address = 100000\n",
             repositories.keys(),
             repositories.directory().display(),
         );
