@@ -36,7 +36,7 @@ pub(super) struct Amqp {
     pub(super) exchange: Option<String>,
 }
 
-/// Gives the value of a name, where there is one.
+/// Looks a name up.
 type Get<'a> = Box<dyn Fn(&str) -> Option<Value> + 'a>;
 
 /// Reads values under the names that one source has for them.
