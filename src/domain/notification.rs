@@ -4,17 +4,22 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::names::RepositoryName;
+
+/// What stands before and after a message in a server-sent event.
+const EVENT: (&str, &str) = ("data: ", "\n\n");
 
 /// What a client is told: a JSON object with `version`, `timestamp`, `type`, `repository` and `manifest`, kept as it came, on
 /// one line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     repository: RepositoryName,
-    text: String,
+    /// As a server-sent event. All who are told share it.
+    event: Bytes,
     manifest: Vec<u8>,
 }
 
@@ -64,7 +69,7 @@ impl Message {
         }
         // JSON was read from it, so it is UTF-8, and what breaks lines stands between values only.
         let text = String::from_utf8_lossy(body).trim().replace(['\n', '\r'], " ");
-        Ok(Self { repository, text, manifest })
+        Ok(Self { repository, event: event(&text), manifest })
     }
 
     /// Writes a message about a manifest. `timestamp` is for people.
@@ -76,7 +81,7 @@ impl Message {
             "repository": repository.as_str(),
             "manifest": STANDARD.encode(manifest),
         });
-        Self { text: text.to_string(), manifest: manifest.to_owned(), repository }
+        Self { event: event(&text.to_string()), manifest: manifest.to_owned(), repository }
     }
 
     /// The repository that it is about.
@@ -86,13 +91,32 @@ impl Message {
 
     /// The message: JSON on one line.
     pub fn text(&self) -> &str {
-        &self.text
+        // It was made of text.
+        std::str::from_utf8(&self.event[self.place()]).unwrap_or_default()
+    }
+
+    /// The same, shared.
+    pub fn json(&self) -> Bytes {
+        self.event.slice(self.place())
+    }
+
+    /// The message as a server-sent event, shared.
+    pub fn event(&self) -> Bytes {
+        self.event.clone()
+    }
+
+    fn place(&self) -> std::ops::Range<usize> {
+        EVENT.0.len()..self.event.len() - EVENT.1.len()
     }
 
     /// The bytes of `.cvmfspublished`, signature included.
     pub fn manifest(&self) -> &[u8] {
         &self.manifest
     }
+}
+
+fn event(text: &str) -> Bytes {
+    [EVENT.0, text, EVENT.1].concat().into()
 }
 
 impl fmt::Debug for Message {

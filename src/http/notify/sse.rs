@@ -98,6 +98,6 @@ impl Feed {
         };
         self.sent = Some(Instant::now());
         self.seat.counted.sent();
-        Some(format!("data: {}\n\n", announcement.message.text()).into())
+        Some(announcement.message.event())
     }
 }

@@ -53,7 +53,7 @@ async fn serve(mut socket: WebSocket, notify: Arc<Notify>, caller: Option<Caller
         let reply = tokio::select! {
             announcement = subscription.next() => {
                 seat.counted.sent();
-                Message::binary(announcement.message.text().as_bytes().to_vec())
+                Message::Binary(announcement.message.json())
             }
             received = socket.recv() => match received {
                 Some(Ok(request @ (Message::Binary(_) | Message::Text(_)))) => match read(&request.into_data(), subscription.len() < most) {
