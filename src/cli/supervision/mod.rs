@@ -13,6 +13,8 @@ mod worker;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::failure::describe;
+
 pub(super) use notify::{NotifyLoaded, NotifyServing, supervise as supervise_notify};
 pub(super) use server::{Leading, Loaded, Phase, Plan, supervise as supervise_server};
 pub(super) use worker::{adjustable, supervise as supervise_worker};
@@ -20,6 +22,26 @@ pub(super) use worker::{adjustable, supervise as supervise_worker};
 /// SIGHUP from now on, which would end the process otherwise.
 pub(super) fn hangups() -> anyhow::Result<Signal> {
     signal(SignalKind::hangup()).context("cannot watch for SIGHUP")
+}
+
+/// Says that settings which were read again cannot be used; returns the note for the status.
+fn refused(error: &anyhow::Error) -> String {
+    let text = describe(error).replace('\n', "; ");
+    let text = text.trim_start_matches("error: ");
+    tracing::error!("the settings were read again and cannot be used; all stays as it is: {text}");
+    format!("the settings cannot be used: {text}")
+}
+
+/// Says that settings which were read again are in force but for these; returns the note for the status, where there is something
+/// to note.
+fn followed(left: &[&str]) -> Option<String> {
+    if left.is_empty() {
+        tracing::info!("the settings were read again and are in force");
+        return None;
+    }
+    let note = format!("restart to bring into force: {}", left.join(", "));
+    tracing::warn!("the settings were read again; {note}");
+    Some(note)
 }
 
 /// What is wrong with settings that were read again, after what is told otherwise.

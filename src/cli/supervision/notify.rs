@@ -8,11 +8,10 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::notifier::Notifier;
-use super::{count, watchdog, with_note};
+use super::{count, followed, refused, watchdog, with_note};
 use crate::app::Engine;
 use crate::app::notifications::{Dialect, Notifications};
 use crate::broker::{Link, Snapshot};
-use crate::cli::failure::describe;
 use crate::cli::token_lists::TokenLists;
 use crate::config::{Config, NotifyConfig, ServerConfig};
 
@@ -112,10 +111,7 @@ impl Supervisor {
         let NotifyLoaded { file, config, server, lists, warnings } = match (self.again)() {
             Ok(loaded) => loaded,
             Err(error) => {
-                let text = describe(&error).replace('\n', "; ");
-                let text = text.trim_start_matches("error: ");
-                tracing::error!("the settings were read again and cannot be used; all stays as it is: {text}");
-                self.note = Some(format!("the settings cannot be used: {text}"));
+                self.note = Some(refused(&error));
                 return;
             }
         };
@@ -128,14 +124,7 @@ impl Supervisor {
         if self.serving.lists.send((lists, told)).is_ok() {
             let _ = done.await;
         }
-        self.note = match left.is_empty() {
-            true => None,
-            false => Some(format!("restart to bring into force: {}", left.join(", "))),
-        };
-        match &self.note {
-            None => tracing::info!("the settings were read again and are in force"),
-            Some(note) => tracing::warn!("the settings were read again; {note}"),
-        }
+        self.note = followed(&left);
     }
 
     fn status(&self) -> String {

@@ -9,10 +9,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::notifier::Notifier;
-use super::{count, watchdog, with_note};
+use super::{count, followed, refused, watchdog, with_note};
 use crate::app::{Engine, Load, Rules};
 use crate::broker::Link;
-use crate::cli::failure::describe;
 use crate::cli::token_lists::TokenLists;
 use crate::config::{Config, ServerConfig};
 use crate::domain::retention::Retention;
@@ -205,24 +204,14 @@ impl Supervisor {
         let Loaded { file, config, lists } = match (self.again)() {
             Ok(loaded) => loaded,
             Err(error) => {
-                let text = describe(&error).replace('\n', "; ");
-                let text = text.trim_start_matches("error: ");
-                tracing::error!("the settings were read again and cannot be used; all stays as it is: {text}");
-                self.note = Some(format!("the settings cannot be used: {text}"));
+                self.note = Some(refused(&error));
                 return;
             }
         };
         let left = self.file.server_needs_restart(&self.config, &file, &config);
         self.config.follow(config);
         self.apply(lists).await;
-        self.note = match left.is_empty() {
-            true => None,
-            false => Some(format!("restart to bring into force: {}", left.join(", "))),
-        };
-        match &self.note {
-            None => tracing::info!("the settings were read again and are in force"),
-            Some(note) => tracing::warn!("the settings were read again; {note}"),
-        }
+        self.note = followed(&left);
     }
 
     async fn apply(&mut self, lists: TokenLists) {

@@ -9,8 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::notifier::Notifier;
-use super::{count, watchdog, with_note};
-use crate::cli::failure::describe;
+use super::{count, followed, refused, watchdog, with_note};
 use crate::config::{Config, NodePublisher, WorkerConfig};
 use crate::worker::control::{DrainedBy, Status};
 use crate::worker::{Adjustable, Halt, Handle};
@@ -105,24 +104,14 @@ impl Supervisor {
         let (file, config) = match (self.again)() {
             Ok(read) => read,
             Err(error) => {
-                let text = describe(&error).replace('\n', "; ");
-                let text = text.trim_start_matches("error: ");
-                tracing::error!("the settings were read again and cannot be used; all stays as it is: {text}");
-                self.note = Some(format!("the settings cannot be used: {text}"));
+                self.note = Some(refused(&error));
                 return;
             }
         };
         let left = self.file.worker_needs_restart(&self.config, &file, &config);
         self.config.follow(config);
         self.handle.adjust(adjustable(&self.config)).await;
-        self.note = match left.is_empty() {
-            true => None,
-            false => Some(format!("restart to bring into force: {}", left.join(", "))),
-        };
-        match &self.note {
-            None => tracing::info!("the settings were read again and are in force"),
-            Some(note) => tracing::warn!("the settings were read again; {note}"),
-        }
+        self.note = followed(&left);
     }
 
     /// Says that the worker ends, and asks for the time that this may take; what hangs is left to the service manager.
