@@ -35,8 +35,8 @@ impl Site {
         look(&self.node.spool.join("is_publishing.lock"))
     }
 
-    /// Takes away a lock that a killed publish left to a client, as `cvmfs_server` would have done at the publish's end. Who
-    /// has it cannot be told from a file of the same name that came after it, so nothing else may be publishing here.
+    /// Takes away a lock that a killed publish [left behind](Publishing::LeftBehind), as `cvmfs_server` does at a publish's end.
+    /// Nobody can have begun a publish since it was seen so: it is still held.
     pub(super) fn forget_publishing(&self) -> io::Result<()> {
         match fs::remove_file(self.node.spool.join("is_publishing.lock")) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

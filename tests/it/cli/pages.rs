@@ -37,14 +37,7 @@ fn each_command_has_a_manual_page_and_those_of_the_units_exist() {
         .collect();
     have.sort();
     assert_eq!(have, want);
-    for unit in [
-        "conveyor-server.socket",
-        "conveyor-server-notify.socket",
-        "conveyor-server.service",
-        "conveyor-worker.service",
-        "conveyor-notify.socket",
-        "conveyor-notify.service",
-    ] {
+    for unit in crate::units::UNITS {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(unit);
         let text = std::fs::read_to_string(path).unwrap();
         let page = text.lines().find_map(|line| line.strip_prefix("Documentation=man:")).unwrap().replace("(1)", ".1");

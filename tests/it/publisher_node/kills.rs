@@ -71,12 +71,7 @@ fn check(node: &Node, id: conveyor::domain::ids::JobId, point: &str, published: 
 pub(super) fn a_publish_that_stands_still_while_its_worker_dies_is_made_once(setup: Setup) {
     let Some(node) = Node::start(setup) else { return };
     let before = node.site.revision();
-    let mut worker = node.worker();
-    node.site.stop_commits(true);
-    let id = node.submit(node.file("/jobs", "file", "content"));
-    node.site.until_commit_is_stopped();
-    worker.kill9();
-    node.site.kill_publishers();
+    let id = killed_in_commit(&node);
     assert!(node.site.batch_tags().is_empty());
     let mut worker = node.worker();
     // Behind a gateway the fence waits for the commit. It goes on now: what comes of it is this batch's.
@@ -92,21 +87,26 @@ pub(super) fn a_publish_that_stands_still_while_its_worker_dies_is_made_once(set
 /// The mount that a remount leaves behind inherits the lock of its publish, which a publish that is killed then leaves held.
 pub(super) fn a_lock_that_a_killed_publish_left_to_a_mount_holds_up_nobody(setup: Setup) {
     let Some(node) = Node::start(setup) else { return };
-    let mut worker = node.worker();
-    node.site.stop_commits(true);
-    let id = node.submit(node.file("/jobs", "file", "content"));
-    node.site.until_commit_is_stopped();
-    worker.kill9();
-    node.site.kill_publishers();
+    let id = killed_in_commit(&node);
     node.site.stop_commits(false);
     let mount = Mount::with_lock_of(&node);
-    drop(worker);
     let worker = node.worker();
     node.all_succeed(&[id]);
     assert_eq!(node.site.batch_tags().len(), 1);
     drop(worker);
     node.assert_clean();
     drop(mount);
+}
+
+/// A job whose worker and publish died while its commit stood still, which it still does.
+fn killed_in_commit(node: &Node) -> conveyor::domain::ids::JobId {
+    let mut worker = node.worker();
+    node.site.stop_commits(true);
+    let id = node.submit(node.file("/jobs", "file", "content"));
+    node.site.until_commit_is_stopped();
+    worker.kill9();
+    node.site.kill_publishers();
+    id
 }
 
 /// A process that passes for a repository's mount; ends when dropped.

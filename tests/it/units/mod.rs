@@ -9,7 +9,7 @@ mod verified;
 use std::path::{Path, PathBuf};
 
 pub(crate) use privileges::forbidden;
-pub(crate) use root::{Root, no_systemd};
+pub(crate) use root::{Root, UNITS, no_systemd};
 
 /// Where the units are.
 fn folder() -> PathBuf {

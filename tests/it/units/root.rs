@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::{Example, folder};
 use crate::harness::{Run, missing};
 
-pub(super) const UNITS: [&str; 6] = [
+pub(crate) const UNITS: [&str; 6] = [
     "conveyor-server.socket",
     "conveyor-server-notify.socket",
     "conveyor-server.service",
