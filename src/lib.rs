@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod broker;
+mod causes;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::app::notifications::{Notifications, NotifyError};
 use crate::app::{AppError, Engine};
 use crate::broker::{Link, Status};
+use crate::causes::sentence;
 use crate::domain::names::RepositoryName;
 use crate::domain::notification::{Origin, Proof};
 use crate::domain::signed::{SignedManifest, SignedParts};
@@ -123,12 +124,6 @@ impl Engine {
         }
         unannounced.insert(repository.clone(), (revision, why));
     }
-}
-
-/// An error with its causes, on one line.
-pub(super) fn sentence(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Notes what a worker gave with the news of a publish. What cannot be a manifest is left out: whatever is wrong with it is no

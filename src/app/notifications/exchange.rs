@@ -12,9 +12,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::{Notifications, NotifyError};
-use crate::app::announce::sentence;
 use crate::broker::rabbitmq::{Activity, BrokerError, Heard, News, Pause, Settings};
 use crate::broker::{Link, Status};
+use crate::causes::sentence;
 use crate::domain::names::RepositoryName;
 use crate::domain::notification::{Message, Origin};
 use crate::store::StoreError;

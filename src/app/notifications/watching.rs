@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use super::Notifications;
-use crate::app::announce::sentence;
+use crate::causes::sentence;
 use crate::domain::names::RepositoryName;
 use crate::domain::notification::Origin;
 use crate::notify::watch::Watcher;

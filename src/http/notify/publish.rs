@@ -9,8 +9,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 
 use super::super::body::{self, BodyError};
-use super::{Answer, Notify, Peer, Refused, sentence};
+use super::{Answer, Notify, Peer, Refused};
 use crate::app::notifications::{NotifyError, Refusal};
+use crate::causes::sentence;
 use crate::domain::access::Role;
 use crate::domain::notification::{Message, Origin};
 

@@ -7,6 +7,7 @@ use nix::unistd::{AccessFlags, access, geteuid};
 
 use super::CvmfsServer;
 use super::site::Site;
+use crate::causes::sentence;
 use crate::cvmfs::reader::Expiry;
 use crate::cvmfs::settings::Upstream;
 use crate::domain::names::RepositoryName;
@@ -81,7 +82,7 @@ fn repository(publisher: &CvmfsServer, name: &RepositoryName) -> Finding {
     let settings = &publisher.node.settings;
     let site = match Site::load(&settings.config_dir, name) {
         Ok(site) => site,
-        Err(error) => return Finding::missing(what, super::describe(&error), "mend its server.conf"),
+        Err(error) => return Finding::missing(what, sentence(&error), "mend its server.conf"),
     };
     let user = geteuid();
     if !user.is_root() && user.as_raw() != site.owner.uid {
@@ -102,7 +103,7 @@ fn repository(publisher: &CvmfsServer, name: &RepositoryName) -> Finding {
         Ok(reader) => reader,
         Err(error) => {
             let hint = "see that the web server answers, and that its public key is in the keys directory";
-            return Finding::missing(what, super::describe(&error), hint);
+            return Finding::missing(what, sentence(&error), hint);
         }
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
@@ -118,7 +119,7 @@ fn repository(publisher: &CvmfsServer, name: &RepositoryName) -> Finding {
         return orphans;
     }
     match site.gateway_answers(settings) {
-        Err(error) => Finding::missing(what, super::describe(&error), "see that the gateway answers: conveyor leases"),
+        Err(error) => Finding::missing(what, sentence(&error), "see that the gateway answers: conveyor leases"),
         Ok(by_gateway) => {
             let revision = reader.manifest().revision;
             let way = if by_gateway { "through a gateway" } else { "on this machine" };
@@ -145,6 +146,6 @@ fn orphans(site: &Site) -> Option<Finding> {
 }
 
 fn settle_holders(site: &Site) -> Result<Option<String>, String> {
-    let holders = super::settle::holders(site).map_err(|error| super::describe(&error))?;
+    let holders = super::settle::holders(site).map_err(|error| sentence(&error))?;
     Ok((!holders.is_empty()).then(|| format!("its mounts are held by {}", holders.join("; "))))
 }

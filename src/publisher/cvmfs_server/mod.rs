@@ -52,6 +52,7 @@ pub use union::Ownership;
 use journal::Journal;
 use site::Site;
 
+use crate::causes::sentence;
 use crate::cvmfs::history::named;
 use crate::cvmfs::reader::{Expiry, Reader};
 use crate::cvmfs::settings::Upstream;
@@ -98,24 +99,13 @@ impl Node {
                 }
             }
             Err(error) => {
-                let text = describe(&error);
+                let text = sentence(&error);
                 if faults.insert(repository.clone(), text.clone()).as_ref() != Some(&text) {
                     tracing::warn!(%repository, "no batch can run here until this is repaired, which is tried again and again: {text}");
                 }
             }
         }
     }
-}
-
-/// An error with all that caused it.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 impl CvmfsServer {

@@ -13,6 +13,7 @@ use super::transaction::OpenTransaction;
 use super::union::Union;
 use super::words::Word;
 use super::{Hold, effective};
+use crate::causes::sentence;
 use crate::crash;
 use crate::cvmfs::reader::Expiry;
 use crate::domain::names::LeasePath;
@@ -31,7 +32,7 @@ pub(super) fn open(hold: Hold, lease_path: &LeasePath, key: &str) -> Result<Open
     let journal = Journal::of(&settings.state_dir, &repository);
     // What an earlier batch left is the fault of the node, and of no job.
     if let Err(error) = settle::settle(settings, &site, &journal) {
-        let holder = format!("what is left of an earlier transaction: {}", super::describe(&error));
+        let holder = format!("what is left of an earlier transaction: {}", sentence(&error));
         node.note(&repository, Err(error));
         return Err(PublisherError::Busy { repository, holder });
     }

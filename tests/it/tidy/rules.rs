@@ -4,6 +4,7 @@ use super::source::Source;
 
 /// What each module of the crate's root may use besides itself. `*` is everything.
 const LAYERS: &[(&str, &[&str])] = &[
+    ("causes", &[]),
     ("crash", &[]),
     ("cvmfs", &[]),
     ("domain", &[]),
@@ -18,11 +19,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("client", &["domain", "crash"]),
     ("notify", &["domain", "cvmfs"]),
     ("payload", &["domain", "crash", "mountinfo", "processes"]),
-    ("publisher", &["domain", "crash", "cvmfs", "mountinfo", "processes"]),
-    ("app", &["domain", "crash", "planted", "store", "broker", "notify"]),
+    ("publisher", &["domain", "causes", "crash", "cvmfs", "mountinfo", "processes"]),
+    ("app", &["domain", "causes", "crash", "planted", "store", "broker", "notify"]),
     ("replicas", &["domain", "cvmfs"]),
     ("worker", &["domain", "crash", "file_lock", "socket_file", "broker", "client", "publisher", "payload"]),
-    ("http", &["domain", "app", "broker", "store"]),
+    ("http", &["domain", "causes", "app", "broker", "store"]),
     ("cli", &["*"]),
     ("lib", &["*"]),
     ("main", &["cli"]),
